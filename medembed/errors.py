@@ -1,0 +1,43 @@
+"""The errors that a user can mend: what is wrong, where, and what to do about it.
+
+Everything else is a bug and keeps its traceback. No message carries the text of a note, a query or a reply.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Fault:
+    """One thing that is wrong: `what` happened, `where`, and the `mend`."""
+
+    what: str
+    where: str = ""
+    mend: str = ""
+
+    def __str__(self) -> str:
+        head = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{head}\n    {self.mend}" if self.mend else head
+
+
+class MedEmbedError(Exception):
+    """One or several faults. The CLI prints them all and leaves with `exit_code`."""
+
+    exit_code = 1
+
+    def __init__(self, *faults: Fault) -> None:
+        self.faults = faults
+        super().__init__("\n".join(str(fault) for fault in faults))
+
+    @classmethod
+    def of(cls, what: str, where: str = "", mend: str = "") -> "MedEmbedError":
+        return cls(Fault(what, where, mend))
+
+
+class InputError(MedEmbedError):
+    """Bad input (recipe, file, option), found before expensive work starts."""
+
+    exit_code = 2
+
+
+class RunError(MedEmbedError):
+    """The work could not be finished: a server gone, a disk full. The same command goes on from where it stopped."""

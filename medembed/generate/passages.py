@@ -1,0 +1,91 @@
+"""Notes → passages: a note's text in, the stretches of it that a retriever should find out.
+
+Cut at section headings first, because that is where a note changes its subject; short sections join the next, long ones are cut at
+sentences with a small overlap. Pure functions: the same note gives the same passages everywhere.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+from medembed.recipe import Passages
+
+# A heading stands at a line's start: up to seven words that begin with a capital and end with a colon (`HPI:`, `Hospital course:`),
+# or a line in capitals alone (`DISCHARGE MEDICATIONS`), Markdown marks aside.
+_HEADING = re.compile(
+    r"^[ \t]*[#*_]*(?:[A-Z][\w/&'()-]*(?:[ \t]+[\w/&'()-]+){0,6}[*_]*:[*_]*(?=\s|$)|[A-Z][A-Z/&' -]{3,58}[*_]*$)", re.MULTILINE
+)
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[A-Z0-9\"'(\[-])|\n+")
+_ABBREVIATION = re.compile(r"(?:\b(?:Dr|Mr|Mrs|Ms|St|vs|e\.g|i\.e|approx|No|Fig|pt|Pt|q|hr|wk)|\b[A-Za-z])\.$")
+
+
+def normalise(text: str) -> str:
+    """A note's text as it is cut and quoted: Unicode composed (NFC), control characters gone, lines trimmed, runs of blanks one."""
+    text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n")
+    text = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
+    lines = (re.sub(r"[ \t\xa0]+", " ", line).strip() for line in text.split("\n"))
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+
+
+def cut(text: str, options: Passages) -> list[str]:
+    """The passages of a normalised note, in order; every word of it is in at least one."""
+    passages: list[str] = []
+    pending = ""
+    for section in _sections(text):
+        pending = f"{pending}\n{section}".strip()
+        if _words(pending) < options.min_words:
+            continue
+        passages += _windows(pending, options)
+        pending = ""
+    if pending and passages and _words(passages[-1]) + _words(pending) <= options.max_words:
+        passages[-1] = f"{passages[-1]}\n{pending}"
+    elif pending:
+        passages.append(pending)
+    return passages
+
+
+def _sections(text: str) -> Iterator[str]:
+    starts = sorted({0, *(match.start() for match in _HEADING.finditer(text))})
+    for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
+        if section := text[start:end].strip():
+            yield section
+
+
+def _windows(section: str, options: Passages) -> Iterator[str]:
+    """Runs of whole sentences of at most `max_words`, each beginning with the last `overlap` sentences of the one before."""
+    if _words(section) <= options.max_words:
+        yield section
+        return
+    sentences = [piece for sentence in _sentences(section) for piece in _pieces(sentence, options.max_words)]
+    window: list[str] = []
+    for sentence in sentences:
+        if window and sum(map(_words, window)) + _words(sentence) > options.max_words:
+            yield " ".join(window)
+            window = window[len(window) - options.overlap :] if 0 < options.overlap < len(window) else []
+            while window and sum(map(_words, window)) + _words(sentence) > options.max_words:
+                window.pop(0)
+        window.append(sentence)
+    yield " ".join(window)
+
+
+def _sentences(text: str) -> list[str]:
+    sentences: list[str] = []
+    for piece in _SENTENCE_END.split(text):
+        if not (piece := piece.strip()):
+            continue
+        if sentences and _ABBREVIATION.search(sentences[-1]):
+            sentences[-1] += f" {piece}"
+        else:
+            sentences.append(piece)
+    return sentences
+
+
+def _pieces(sentence: str, max_words: int) -> Iterator[str]:
+    """A sentence of more than `max_words` (a list without stops, a table) is cut where it must be."""
+    words = sentence.split()
+    for start in range(0, len(words), max_words):
+        yield " ".join(words[start : start + max_words])
+
+
+def _words(text: str) -> int:
+    return len(text.split())

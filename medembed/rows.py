@@ -1,0 +1,81 @@
+"""The rows that stages hand to each other, as Arrow schemas, and the ids that name them.
+
+Ids are content hashes: the same text gives the same id on every machine. Writer, reader and tests use these schemas alike.
+"""
+
+import hashlib
+import re
+import unicodedata
+
+import pyarrow as pa
+
+_TEXT = pa.string()
+
+CORPUS = pa.schema(
+    [(name, _TEXT) for name in ("passage_id", "note_id", "text", "title", "source", "license")],
+)
+PAIRS = pa.schema(
+    [
+        (name, _TEXT)
+        for name in (
+            "query",
+            "positive",
+            "query_type",
+            "passage_id",
+            "note_id",
+            "evidence",
+            "generator",
+            "prompt_version",
+            "source",
+            "license",
+        )
+    ],
+)
+REJECTS = pa.schema([("reason", _TEXT), ("where", _TEXT), ("row", _TEXT)])
+"""What was not used and why: `where` names the row (source and row number, or ids), `row` holds it as JSON, for the author's eyes only."""
+
+
+def triplets_schema(negatives: int) -> pa.Schema:
+    """The schema of triplets with `negatives` hard negatives a row."""
+    return pa.schema(
+        [("query", _TEXT), ("positive", _TEXT)]
+        + [(f"negative_{i}", _TEXT) for i in range(1, negatives + 1)]
+        + [
+            ("positive_score", pa.float32()),
+            ("negative_scores", pa.list_(pa.float32())),
+            ("passage_id", _TEXT),
+            ("note_id", _TEXT),
+            ("negative_ids", pa.list_(_TEXT)),
+        ]
+    )
+
+
+def content_id(*parts: str) -> str:
+    """The id of a content: the first 16 hexadecimal digits of its SHA-256."""
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
+
+
+def passage_input(title: str | None, text: str) -> str:
+    """What an embedding model is given for a passage: title and text, joined as mteb joins them."""
+    return f"{title or ''} {text}".strip()
+
+
+def fold(text: str) -> str:
+    """`text` for comparison: Unicode-normalised (NFKC), case-folded, white space and punctuation collapsed to one space."""
+    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", text).casefold()).strip()
+
+
+_SAME = str.maketrans(
+    {"‘": "'", "’": "'", "‚": "'", "“": '"', "”": '"', "„": '"', "–": "-", "—": "-", "‑": "-", "−": "-", "\xa0": " "}
+)
+
+
+def fold_quotes(text: str) -> str:
+    """`text` with typographic quotes, dashes and white space made plain; all else stays, so that a span can be called verbatim."""
+    return " ".join(text.translate(_SAME).split())
+
+
+def stands_in(span: str, text: str) -> bool:
+    """Whether `span` stands in `text` verbatim, white space and typographic quotes aside."""
+    span = fold_quotes(span)
+    return bool(span) and span in fold_quotes(text)

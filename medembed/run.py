@@ -1,0 +1,204 @@
+"""The run folder: where stages meet. Each stage owns one subfolder, writes its files atomically and, last of all, its record.
+
+    runs/<recipe name>/
+      journal.jsonl                      replies of the LLM (kept over all changes of the recipe)
+      generate/{corpus,pairs,rejects}.parquet, record.json
+      curate/{corpus,pairs-train,pairs-dev,rejects}.parquet, record.json
+      ...
+
+A stage is done when its record stands and its fingerprint (what the recipe says of it, and the hashes of what it read) is today's.
+So it can be killed at any point and started again: finished work is not redone, unfinished work goes on from what the stage keeps.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from medembed import __version__
+from medembed.errors import InputError, RunError
+from medembed.recipe import Recipe
+from medembed.rows import REJECTS
+
+
+@dataclass
+class Record:
+    """What a stage did: written as `record.json` when all else stands, quoted by manifests and cards."""
+
+    stage: str
+    fingerprint: str = ""
+    counts: dict[str, int] = field(default_factory=dict)  # what went in and came out, in the order of the report
+    rejects: dict[str, int] = field(default_factory=dict)  # reason → rows
+    facts: dict[str, Any] = field(default_factory=dict)  # what else a card tells: models at their revisions, scores, settings
+    outputs: dict[str, str] = field(default_factory=dict)  # file → sha256
+    measured: dict[str, Any] = field(default_factory=dict)  # wall time, hardware: what differs from run to run
+
+
+class Run:
+    """The run folder of one recipe, locked while this process works in it."""
+
+    def __init__(self, recipe: Recipe, folder: Path | None = None) -> None:
+        self.recipe = recipe
+        self.folder = folder or Path("runs") / recipe.name
+
+    @contextmanager
+    def locked(self) -> Iterator["Run"]:
+        """Own the folder for the time of the block.
+
+        Raises:
+            InputError: it belongs to another recipe, holds other things, cannot be written, or another process works in it.
+        """
+        owner = self.folder / "run.json"
+        mine = {"kind": self.recipe.kind, "name": self.recipe.name}
+        try:
+            if self.folder.exists() and not owner.exists() and any(p.name != ".lock" for p in self.folder.iterdir()):
+                raise InputError.of("is not a run folder: it holds other files", str(self.folder), "Choose another `--run-dir`.")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(self.folder / ".lock", timeout=0):
+                if not owner.exists():
+                    write_json(owner, mine)
+                if (theirs := read_json(owner)) != mine:
+                    what = f"belongs to another recipe: {theirs.get('kind')} {theirs.get('name')}"
+                    raise InputError.of(what, str(self.folder), "Choose another `--run-dir`, or rename the recipe.")
+                yield self
+        except filelock.Timeout as error:
+            raise InputError.of("another medembed process works in this run folder", str(self.folder)) from error
+        except (NotADirectoryError, FileExistsError, PermissionError) as error:
+            raise InputError.of(f"cannot be a run folder: {error.strerror}", str(self.folder)) from error
+
+    def path(self, stage: str, name: str = "") -> Path:
+        return self.folder / stage / name
+
+    # ---- tables ----
+
+    def write(self, stage: str, name: str, table: pa.Table) -> None:
+        """Write a table as `<stage>/<name>.parquet`, whole or not at all; equal tables give equal bytes."""
+        with replacing(self.path(stage, f"{name}.parquet")) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+
+    def read(self, stage: str, name: str) -> pa.Table:
+        """The table that a stage wrote.
+
+        Raises:
+            InputError: the stage has not been run.
+        """
+        path = self.path(stage, f"{name}.parquet")
+        if not path.exists() or not self.path(stage, "record.json").exists():
+            raise InputError.of(f"`{stage}` has not finished: {name} is missing", str(self.folder), f"Run `medembed {stage}` first.")
+        return pq.read_table(path)
+
+    def write_rejects(self, stage: str, rejects: list[dict[str, str]]) -> dict[str, int]:
+        """Write `rejects.parquet`; the counts by reason, most frequent first."""
+        self.write(stage, "rejects", pa.Table.from_pylist(rejects, schema=REJECTS))
+        counts: dict[str, int] = {}
+        for row in rejects:
+            counts[row["reason"]] = counts.get(row["reason"], 0) + 1
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+    # ---- stages ----
+
+    def record(self, stage: str) -> Record | None:
+        path = self.path(stage, "record.json")
+        return Record(**read_json(path)) if path.exists() else None
+
+    def done(self, stage: str, fingerprint: str) -> Record | None:
+        """The record of `stage`, if it was done just so and its outputs still stand."""
+        record = self.record(stage)
+        if record is None or record.fingerprint != fingerprint:
+            return None
+        return record if all(self.path(stage, name).exists() for name in record.outputs) else None
+
+    def perform(self, stage: str, fingerprint: str, work: Callable[[], Record]) -> Record:
+        """Do the `work` of a stage and write its record.
+
+        What a differing recipe left in the stage's folder is set aside first, never mixed in and never deleted; what the same recipe left is taken up.
+        """
+        started = self.path(stage, "started.json")
+        if started.exists() and read_json(started)["fingerprint"] != fingerprint:
+            self._set_aside(stage)
+        write_json(started, {"fingerprint": fingerprint})
+        clock = time.monotonic()
+        record = work()
+        record.fingerprint = fingerprint
+        record.measured["seconds"] = round(time.monotonic() - clock, 1)
+        record.outputs = {
+            p.relative_to(self.path(stage)).as_posix(): sha256(p)
+            for p in sorted(self.path(stage).glob("*.parquet"))
+        } | record.outputs
+        write_json(self.path(stage, "record.json"), asdict(record))
+        return record
+
+    def _set_aside(self, stage: str) -> None:
+        n = 1
+        while (target := self.folder / "superseded" / f"{stage}-{n}").exists():
+            n += 1
+        target.parent.mkdir(exist_ok=True)
+        self.path(stage).rename(target)
+
+
+def fingerprint(stage: str, said: Any, read: dict[str, Any]) -> str:
+    """What makes a stage's work what it is: what the recipe says of it, and the hashes of what it reads."""
+    text = json.dumps({"stage": stage, "medembed": __version__, "said": said, "read": read}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`; after the block it is synced and takes its place, after an error it is gone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def no_space_is_told(doing: str) -> Iterator[None]:
+    """Turn a full disk into an error that says where and that nothing is lost."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename or os.getcwd()
+        mend = "Free some space, or choose a `--run-dir` elsewhere; the same command then goes on from here."
+        raise RunError.of(f"no space left on the device while {doing}", str(where), mend) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError.of("cannot be read as JSON", str(path), "Remove it and run again.") from error
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

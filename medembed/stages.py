@@ -1,0 +1,33 @@
+"""The stages and their order. A stage is a package of its name with two functions:
+
+    inputs(recipe, run) -> (said, read)    what the recipe says of the stage, and the hashes of what it reads: its fingerprint
+    work(recipe, run) -> Record            do it, write files through `run`, return what was done
+
+`perform` puts a lock, the fingerprint and the record around them. Stage packages are imported only when they run.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+
+from medembed.recipe import DatasetRecipe, Recipe
+from medembed.run import Record, Run, fingerprint, no_space_is_told
+
+
+def stages_of(recipe: Recipe) -> list[str]:
+    """The stages that a recipe asks for, in order."""
+    if isinstance(recipe, DatasetRecipe):
+        asked = {"generate": recipe.generate, "curate": True, "mine": recipe.mine, "publish": True}
+        return [stage for stage, wanted in asked.items() if wanted]
+    return ["train", "evaluate", "publish"]
+
+
+def perform(stage: str, recipe: Recipe, run: Run, skipping: Callable[[Record], None] = lambda record: None) -> Record:
+    """Do a stage, or, when it was done with the same recipe and inputs, call `skipping` with its record."""
+    module = import_module(f"medembed.{stage}")
+    with no_space_is_told(f"doing `{stage}`"), run.locked():
+        said, read = module.inputs(recipe, run)
+        print_of_it = fingerprint(stage, said, read)
+        if record := run.done(stage, print_of_it):
+            skipping(record)
+            return record
+        return run.perform(stage, print_of_it, lambda: module.work(recipe, run))
