@@ -101,6 +101,10 @@ def _hub_commit(model: Model) -> str:
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", "no")
         mend = "Check the name and the revision; for a gated or private model set HF_TOKEN."
-        raise InputError.of(f"the Hub answers {status} for {model.model}@{model.revision or 'main'}", mend=mend) from error
+        raise InputError.of(
+            f"the Hub answers {status} for {model.model}@{model.revision or 'main'}", mend=mend
+        ) from error
     except OSError as error:
-        raise InputError.of(f"the Hub cannot be reached for {model.model}", mend="Check HF_ENDPOINT and the network.") from error
+        raise InputError.of(
+            f"the Hub cannot be reached for {model.model}", mend="Check HF_ENDPOINT and the network."
+        ) from error

@@ -1,26 +1,23 @@
-"""What a recipe may say. YAML in; a frozen `DatasetRecipe` or `ModelRecipe` out, or every fault at once, with file and line.
+"""What a recipe may say: frozen, strict models of its sections, `DatasetRecipe` and `ModelRecipe`. `recipe_file.load` reads one.
 
 One recipe makes one published artifact; its sections are named as the stages are. Local paths begin with `./`, `../`, `/` or `~`
 or end like a data file; those written in a recipe are relative to its folder, those of an override and all outputs to the current
 folder. Imports neither torch nor any library of the Hub.
 """
 
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from medembed import resources
-from medembed.errors import Fault, InputError
-from medembed.yaml_lines import Lines, parse_yaml
 
 DATA_SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".csv")
 QUERY_TYPES = ("keyword", "question", "treatment", "lay", "shorthand", "comparison")
 QueryType = Literal["keyword", "question", "treatment", "lay", "shorthand", "comparison"]
 
-Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -83,7 +80,7 @@ class Source(Strict):
     columns: dict[str, str] = {}  # our name → theirs; dots reach into structs
     license: str | None = None  # an SPDX or Hub identifier, when no column has it
     where: dict[str, Annotated[str, AfterValidator(_regex)]] = {}  # their column → a pattern that rows must match
-    limit: Positive | None = None  # that many rows, drawn with `seed`; all when none
+    limit: Count | None = None  # that many rows, drawn with `seed`; all when none
     seed: int = 42
 
     @model_validator(mode="after")
@@ -131,7 +128,7 @@ class Model(Strict):
     model: PathOrHub
     revision: str | None = None
     weights: Weights | None = None
-    max_length: Positive | None = None  # tokens; the model's own when none
+    max_length: Count | None = None  # tokens; the model's own when none
     prompts: dict[Literal["query", "passage"], str] | None = None  # the model's own when none
 
     @model_validator(mode="before")
@@ -172,15 +169,17 @@ class Generate(Strict):
     endpoints: list[Annotated[str, AfterValidator(_url)]] = []
     recorded: PathOrHub | None = None  # a journal of replies: where no endpoint is named, it answers
     prompt: str = "clinical-queries-v1"
-    queries: dict[QueryType, Positive] = {"keyword": 2, "question": 2, "treatment": 2}
+    queries: dict[QueryType, Count] = {"keyword": 2, "question": 2, "treatment": 2}
     passages: Passages = Passages()
-    max_note_words: Positive = 3000  # a longer note is cut in the request, and counted; its passages all stay in the corpus
+    max_note_words: Count = (
+        3000  # a longer note is cut in the request, and counted; its passages all stay in the corpus
+    )
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
-    max_tokens: Positive = 2048
+    max_tokens: Count = 2048
     seed: int = 42
-    concurrency: Positive = 32  # requests in flight
+    concurrency: Count = 32  # requests in flight
     timeout: Annotated[float, Field(gt=0)] = 300  # seconds for one request
-    attempts: Positive = 5  # for a request that fails in passing
+    attempts: Count = 5  # for a request that fails in passing
 
     @model_validator(mode="after")
     def _someone_answers(self) -> "Generate":
@@ -194,8 +193,8 @@ class Generate(Strict):
 class Length(Strict):
     """Words that a query and a positive may have: [least, most]."""
 
-    query: tuple[Positive, Positive] = (2, 64)
-    positive: tuple[Positive, Positive] = (5, 400)
+    query: tuple[Count, Count] = (2, 64)
+    positive: tuple[Count, Count] = (5, 400)
 
     @model_validator(mode="after")
     def _in_order(self) -> "Length":
@@ -234,11 +233,13 @@ class Mine(Strict):
 
     retriever: Model
     negatives: Annotated[int, Field(ge=1, le=100)] = 4
-    top_k: Positive = 50  # candidates looked at for each query
-    relative_margin: Annotated[float, Field(gt=0, le=1)] = 0.95  # a negative scores below this share of the positive's score
+    top_k: Count = 50  # candidates looked at for each query
+    relative_margin: Annotated[float, Field(gt=0, le=1)] = (
+        0.95  # a negative scores below this share of the positive's score
+    )
     exclude_note: bool = False  # no negative from the positive's own note
     fewer: Literal["drop", "fill"] = "drop"  # a row that found fewer: reject it, or fill up with random passages
-    batch_size: Positive = 32
+    batch_size: Count = 32
     seed: int = 42
 
     @model_validator(mode="after")
@@ -296,7 +297,7 @@ class Data(Strict):
     dataset: PathOrHub
     revision: str | None = None
     config: Literal["triplets", "pairs"] = "triplets"
-    limit: Positive | None = None
+    limit: Count | None = None
 
 
 class Train(Strict):
@@ -305,15 +306,17 @@ class Train(Strict):
     negatives: Annotated[int, Field(ge=0)] | None = None  # hard negatives used of each row; all when none
     temperature: Annotated[float, Field(gt=0, le=1)] = 0.05
     batch_size: Annotated[int, Field(ge=2)] = 64  # global: over all processes
-    mini_batch_size: Positive = 32  # texts that go through the model at once (GradCache); memory only, no effect on the result
-    max_length: Positive | None = None  # tokens in training; the base's when none
+    mini_batch_size: Count = (
+        32  # texts that go through the model at once (GradCache); memory only, no effect on the result
+    )
+    max_length: Count | None = None  # tokens in training; the base's when none
     epochs: Annotated[float, Field(gt=0)] = 1
-    max_steps: Positive | None = None
+    max_steps: Count | None = None
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 2e-5
     warmup: Share = 0.1  # share of the steps
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    save_steps: Positive = 200
+    save_steps: Count = 200
     seed: int = 42
 
 
@@ -323,7 +326,7 @@ class Evaluate(Strict):
     local = ("tasks",)
     tasks: Annotated[list[PathOrHub], Field(min_length=1)]
     languages: list[str] = ["eng"]
-    batch_size: Positive = 32
+    batch_size: Count = 32
     resamples: Annotated[int, Field(ge=100)] = 10_000  # of the paired bootstrap
     seed: int = 42
 
@@ -344,126 +347,10 @@ class ModelRecipe(Strict):
         if self.data.config == "pairs" and self.train.negatives:
             raise ValueError("`data.config: pairs` has no hard negatives: drop `train.negatives`, or use triplets")
         if self.base.max_length and (self.train.max_length or 0) > self.base.max_length:
-            raise ValueError("`train.max_length` is above `base.max_length`: the model would never see that much in use")
+            raise ValueError(
+                "`train.max_length` is above `base.max_length`: the model would never see that much in use"
+            )
         return self
 
 
 Recipe = DatasetRecipe | ModelRecipe
-
-
-# ---- reading ---------------------------------------------------------------------------------------------------------
-
-
-def load(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
-    """The recipe in the file at `path`, with `key.subkey=value` overrides.
-
-    Raises:
-        InputError: with one fault for each mistake in the file and in the overrides.
-    """
-    path = Path(path)
-    data, lines = parse_yaml(path)
-    faults = _override(data, lines, overrides)
-    _resolve(data, path.parent)
-    kinds: dict[Any, type[DatasetRecipe] | type[ModelRecipe]] = {"dataset": DatasetRecipe, "model": ModelRecipe}
-    if data.get("kind") not in kinds:
-        raise InputError(*faults, Fault("`kind` is neither `dataset` nor `model`", lines.where(("kind",))))
-    recipe, found = _validate(kinds[data["kind"]], data)
-    faults += [Fault(what, lines.where(loc)) for loc, what in found]
-    if faults or recipe is None:
-        raise InputError(*faults)
-    return recipe
-
-
-def _override(data: dict[str, Any], lines: Lines, overrides: tuple[str, ...]) -> list[Fault]:
-    """Put `key.subkey=value` into `data`; values are read as YAML, local paths taken from the current folder."""
-    faults = []
-    for text in overrides:
-        key, _, value = text.partition("=")
-        try:
-            parsed = parse_yaml(value, source=text)[0]
-        except InputError as error:
-            faults += error.faults
-            continue
-        node: Any = data
-        *parents, last = [int(part) if part.isdigit() else part for part in key.split(".")]
-        try:
-            for part in parents:
-                node = node.setdefault(part, {}) if isinstance(node, dict) else node[part]
-            node[last] = _absolute(parsed, Path.cwd())
-        except (IndexError, TypeError):
-            faults.append(Fault(f"the recipe has no {key} that could be set", text))
-        lines.overridden(tuple([*parents, last]), text)
-    return faults
-
-
-def _resolve(node: Any, folder: Path) -> None:
-    """Make the local paths under the keys that may hold one absolute, in place."""
-    path_keys = {key for model in (Source, Model, Generate, Data, Evaluate) for key in model.local} | {"retriever", "base"}
-    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
-        if isinstance(value, dict) or (isinstance(value, list) and key not in path_keys):
-            _resolve(value, folder)
-        elif key in path_keys:
-            node[key] = _absolute(value, folder)
-
-
-def _absolute(value: Any, folder: Path) -> Any:
-    if isinstance(value, list):
-        return [_absolute(item, folder) for item in value]
-    if isinstance(value, str) and is_local(value):
-        return os.path.normpath(folder.absolute() / Path(value).expanduser())
-    return value
-
-
-def _validate(kind: type[Any], data: dict[str, Any]) -> tuple[Any, list[tuple[tuple[Any, ...], str]]]:
-    """Validate; on errors drop what is wrong and validate again, so that the rules between keys speak in the same report."""
-    found: dict[tuple[Any, ...], str] = {}
-    while True:
-        try:
-            return kind.model_validate(data), list(found.items())
-        except ValidationError as error:
-            new = {_loc(e, data): _say(e) for e in error.errors(include_url=False)}
-        # What a section says once a wrong value of it was dropped may be but an echo: only unknown keys drop without one.
-        echoes = {loc[:i] for loc, what in found.items() if "unknown key" not in what for i in range(1, len(loc) + 1)}
-        new = {loc: what for loc, what in new.items() if loc not in echoes}
-        found |= new
-        dropped = [loc for loc in new if _drop(data, loc)]
-        if not dropped:
-            return None, list(found.items())
-
-
-def _loc(error: Any, data: Any) -> tuple[Any, ...]:
-    """The error's place in the file; pydantic adds parts of its own for unions and keys, which the file lacks."""
-    loc: list[Any] = []
-    for part in error["loc"]:
-        if isinstance(data, dict) and part in data:
-            data = data[part]
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
-            data = data[part]
-        elif error["type"] != "missing":
-            continue
-        loc.append(part)
-    return tuple(loc)
-
-
-def _say(error: Any) -> str:
-    key = ".".join(map(str, error["loc"]))
-    if error["type"] == "extra_forbidden":
-        return f"unknown key `{key}`"
-    if error["type"] == "missing":
-        return f"`{key}` is missing"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"`{key}`: {message[:1].lower()}{message[1:]}" if key else message
-
-
-def _drop(data: Any, loc: tuple[Any, ...]) -> bool:
-    """Remove the value at `loc`; False when there is none to remove (a missing key) or it is the whole."""
-    if not loc:
-        return False
-    for part in loc[:-1]:
-        try:
-            data = data[part]
-        except (KeyError, IndexError, TypeError):
-            return False
-    if isinstance(data, dict):
-        return data.pop(loc[-1], None) is not None
-    return False

@@ -13,6 +13,7 @@ So it can be killed at any point and started again: finished work is not redone,
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -20,16 +21,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from medembed import __version__
 from medembed.errors import InputError, RunError
 from medembed.recipe import Recipe
-from medembed.rows import REJECTS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -40,7 +43,9 @@ class Record:
     fingerprint: str = ""
     counts: dict[str, int] = field(default_factory=dict)  # what went in and came out, in the order of the report
     rejects: dict[str, int] = field(default_factory=dict)  # reason → rows
-    facts: dict[str, Any] = field(default_factory=dict)  # what else a card tells: models at their revisions, scores, settings
+    facts: dict[str, Any] = field(
+        default_factory=dict
+    )  # what else a card tells: models at their revisions, scores, settings
     outputs: dict[str, str] = field(default_factory=dict)  # file → sha256
     measured: dict[str, Any] = field(default_factory=dict)  # wall time, hardware: what differs from run to run
 
@@ -63,7 +68,9 @@ class Run:
         mine = {"kind": self.recipe.kind, "name": self.recipe.name}
         try:
             if self.folder.exists() and not owner.exists() and any(p.name != ".lock" for p in self.folder.iterdir()):
-                raise InputError.of("is not a run folder: it holds other files", str(self.folder), "Choose another `--run-dir`.")
+                raise InputError.of(
+                    "is not a run folder: it holds other files", str(self.folder), "Choose another `--run-dir`."
+                )
             self.folder.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(self.folder / ".lock", timeout=0):
                 if not owner.exists():
@@ -82,24 +89,30 @@ class Run:
 
     # ---- tables ----
 
-    def write(self, stage: str, name: str, table: pa.Table) -> None:
+    def write(self, stage: str, name: str, table: "pa.Table") -> None:
         """Write a table as `<stage>/<name>.parquet`, whole or not at all; equal tables give equal bytes."""
+        import pyarrow.parquet as pq
+
         with replacing(self.path(stage, f"{name}.parquet")) as temporary:
             pq.write_table(table, temporary, compression="zstd")
 
-    def read(self, stage: str, name: str) -> pa.Table:
+    def read(self, stage: str, name: str) -> "pa.Table":
         """The table that a stage wrote.
 
         Raises:
             InputError: the stage has not been run.
         """
-        path = self.path(stage, f"{name}.parquet")
-        if not path.exists() or not self.path(stage, "record.json").exists():
-            raise InputError.of(f"`{stage}` has not finished: {name} is missing", str(self.folder), f"Run `medembed {stage}` first.")
-        return pq.read_table(path)
+        import pyarrow.parquet as pq
+
+        self.finished(stage)
+        return pq.read_table(self.path(stage, f"{name}.parquet"))
 
     def write_rejects(self, stage: str, rejects: list[dict[str, str]]) -> dict[str, int]:
         """Write `rejects.parquet`; the counts by reason, most frequent first."""
+        import pyarrow as pa
+
+        from medembed.rows import REJECTS
+
         self.write(stage, "rejects", pa.Table.from_pylist(rejects, schema=REJECTS))
         counts: dict[str, int] = {}
         for row in rejects:
@@ -112,6 +125,18 @@ class Run:
         path = self.path(stage, "record.json")
         return Record(**read_json(path)) if path.exists() else None
 
+    def finished(self, stage: str) -> Record:
+        """The record of a stage that another one needs.
+
+        Raises:
+            InputError: the stage has not been done, or its outputs are gone.
+        """
+        if (record := self.record(stage)) and (record := self.done(stage, record.fingerprint)):
+            return record
+        raise InputError.of(
+            f"`{stage}` has not been done here", str(self.folder), f"Run `medembed {stage}` with the recipe first."
+        )
+
     def done(self, stage: str, fingerprint: str) -> Record | None:
         """The record of `stage`, if it was done just so and its outputs still stand."""
         record = self.record(stage)
@@ -122,7 +147,8 @@ class Run:
     def perform(self, stage: str, fingerprint: str, work: Callable[[], Record]) -> Record:
         """Do the `work` of a stage and write its record.
 
-        What a differing recipe left in the stage's folder is set aside first, never mixed in and never deleted; what the same recipe left is taken up.
+        What another recipe or other inputs left in the stage's folder is set aside first: never mixed in, never deleted.
+        What the same recipe left unfinished is taken up.
         """
         started = self.path(stage, "started.json")
         if started.exists() and read_json(started)["fingerprint"] != fingerprint:
@@ -133,8 +159,7 @@ class Run:
         record.fingerprint = fingerprint
         record.measured["seconds"] = round(time.monotonic() - clock, 1)
         record.outputs = {
-            p.relative_to(self.path(stage)).as_posix(): sha256(p)
-            for p in sorted(self.path(stage).glob("*.parquet"))
+            p.relative_to(self.path(stage)).as_posix(): sha256(p) for p in sorted(self.path(stage).glob("*.parquet"))
         } | record.outputs
         write_json(self.path(stage, "record.json"), asdict(record))
         return record
@@ -144,12 +169,15 @@ class Run:
         while (target := self.folder / "superseded" / f"{stage}-{n}").exists():
             n += 1
         target.parent.mkdir(exist_ok=True)
+        log.info("%s: the recipe or its inputs have changed; what stood here is now in %s", stage, target)
         self.path(stage).rename(target)
 
 
 def fingerprint(stage: str, said: Any, read: dict[str, Any]) -> str:
     """What makes a stage's work what it is: what the recipe says of it, and the hashes of what it reads."""
-    text = json.dumps({"stage": stage, "medembed": __version__, "said": said, "read": read}, sort_keys=True, default=str)
+    text = json.dumps(
+        {"stage": stage, "medembed": __version__, "said": said, "read": read}, sort_keys=True, default=str
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -182,7 +210,7 @@ def no_space_is_told(doing: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        where = error.filename or os.getcwd()
+        where = error.filename or Path.cwd()
         mend = "Free some space, or choose a `--run-dir` elsewhere; the same command then goes on from here."
         raise RunError.of(f"no space left on the device while {doing}", str(where), mend) from error
 

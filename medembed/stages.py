@@ -21,13 +21,18 @@ def stages_of(recipe: Recipe) -> list[str]:
     return ["train", "evaluate", "publish"]
 
 
+def done(stage: str, recipe: Recipe, run: Run) -> Record | None:
+    """The record of a stage that was done with the same recipe and inputs."""
+    said, read = import_module(f"medembed.{stage}").inputs(recipe, run)
+    return run.done(stage, fingerprint(stage, said, read))
+
+
 def perform(stage: str, recipe: Recipe, run: Run, skipping: Callable[[Record], None] = lambda record: None) -> Record:
     """Do a stage, or, when it was done with the same recipe and inputs, call `skipping` with its record."""
     module = import_module(f"medembed.{stage}")
     with no_space_is_told(f"doing `{stage}`"), run.locked():
-        said, read = module.inputs(recipe, run)
-        print_of_it = fingerprint(stage, said, read)
-        if record := run.done(stage, print_of_it):
+        today = fingerprint(stage, *module.inputs(recipe, run))
+        if record := run.done(stage, today):
             skipping(record)
             return record
-        return run.perform(stage, print_of_it, lambda: module.work(recipe, run))
+        return run.perform(stage, today, lambda: module.work(recipe, run))

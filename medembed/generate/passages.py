@@ -13,7 +13,8 @@ from medembed.recipe import Passages
 # A heading stands at a line's start: up to seven words that begin with a capital and end with a colon (`HPI:`, `Hospital course:`),
 # or a line in capitals alone (`DISCHARGE MEDICATIONS`), Markdown marks aside.
 _HEADING = re.compile(
-    r"^[ \t]*[#*_]*(?:[A-Z][\w/&'()-]*(?:[ \t]+[\w/&'()-]+){0,6}[*_]*:[*_]*(?=\s|$)|[A-Z][A-Z/&' -]{3,58}[*_]*$)", re.MULTILINE
+    r"^[ \t]*[#*_]*(?:[A-Z][\w/&'()-]*(?:[ \t]+[\w/&'()-]+){0,6}[*_]*:[*_]*(?=\s|$)|[A-Z][A-Z/&' -]{3,58}[*_]*$)",
+    re.MULTILINE,
 )
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[A-Z0-9\"'(\[-])|\n+")
 _ABBREVIATION = re.compile(r"(?:\b(?:Dr|Mr|Mrs|Ms|St|vs|e\.g|i\.e|approx|No|Fig|pt|Pt|q|hr|wk)|\b[A-Za-z])\.$")

@@ -1,0 +1,5 @@
+"""`python -m medembed`."""
+
+from medembed.cli import main
+
+main()

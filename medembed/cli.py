@@ -1,0 +1,286 @@
+"""`medembed`: one command a stage, and `run` for all of them. Thin: reads recipes, calls stages, tells what was done.
+
+Standard output carries the report, standard error progress and faults. Exit codes: 0 done, 2 bad input, 1 the work could not be
+finished (the same command goes on), 130 stopped by Ctrl-C.
+"""
+
+import logging
+import os
+import shutil
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medembed import __version__, report, resources, stages
+from medembed.errors import InputError, MedEmbedError
+from medembed.recipe import ModelRecipe, Recipe
+from medembed.recipe_file import load
+from medembed.run import Record, Run
+
+app = typer.Typer(
+    help="""Build, prove and publish medical embedding models. A recipe is one YAML file; it makes one dataset or one model.
+
+    \b
+    medembed recipes list                                what comes along
+    medembed run recipes/quickstart/model.yaml           all stages that are not done yet
+    medembed train MODEL.yaml train.learning_rate=1e-5   one stage, with a value overridden
+    """,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # those show local variables, and so notes
+    rich_markup_mode=None,
+    add_completion=False,
+)
+recipes_app = typer.Typer(
+    help="The recipes that come along: list them, copy one.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(recipes_app, name="recipes")
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The YAML file.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Values of the recipe to override.", show_default=False),
+]
+RunDir = Annotated[Path | None, typer.Option(metavar="DIR", help="The run folder; else runs/<name of the recipe>.")]
+Endpoint = Annotated[
+    list[str] | None, typer.Option(metavar="URL", help="Ask this server, not the recipe's. May be repeated.")
+]
+ConfigFile = Annotated[Path | None, typer.Option(metavar="YAML", help="A launch config of Accelerate.")]
+
+
+@dataclass
+class Job:
+    """One recipe in its run folder."""
+
+    path: Path
+    overrides: tuple[str, ...]
+    recipe: Recipe
+    run: Run
+
+    @classmethod
+    def of(cls, path: Path, overrides: list[str] | None, run_dir: Path | None) -> "Job":
+        recipe = load(path, tuple(overrides or ()))
+        return cls(path, tuple(overrides or ()), recipe, Run(recipe, run_dir))
+
+
+@app.callback(invoke_without_command=True)
+def _start(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    if version:
+        typer.echo(f"medembed {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def validate(recipe: RecipePath, overrides: Overrides = None) -> None:
+    """Check a recipe, and the dataset's recipe that it names: every fault at once, with its line. Starts nothing."""
+    for job in _chain(recipe, overrides):
+        typer.echo(f"{job.path}: {job.recipe.kind} {job.recipe.name}: {', '.join(stages.stages_of(job.recipe))}")
+
+
+@app.command()
+def generate(
+    recipe: RecipePath, overrides: Overrides = None, endpoint: Endpoint = None, run_dir: RunDir = None
+) -> None:
+    """Notes → pairs, by an LLM behind a text-generation-inference endpoint."""
+    _perform("generate", Job.of(recipe, [*(overrides or []), *_asking(endpoint)], run_dir))
+
+
+@app.command()
+def curate(recipe: RecipePath, overrides: Overrides = None, run_dir: RunDir = None) -> None:
+    """Pairs → clean pairs: filters, rejects with reasons, split by note."""
+    _perform("curate", Job.of(recipe, overrides, run_dir))
+
+
+@app.command()
+def mine(recipe: RecipePath, overrides: Overrides = None, run_dir: RunDir = None) -> None:
+    """Pairs → triplets with hard negatives."""
+    _perform("mine", Job.of(recipe, overrides, run_dir))
+
+
+@app.command()
+def train(
+    recipe: RecipePath, overrides: Overrides = None, run_dir: RunDir = None, config_file: ConfigFile = None
+) -> None:
+    """Triplets → model: measures the base, then trains. The same as `accelerate launch -m medembed.train RECIPE`."""
+    _perform("train", Job.of(recipe, overrides, run_dir), config_file)
+
+
+@app.command()
+def evaluate(recipe: RecipePath, overrides: Overrides = None, run_dir: RunDir = None) -> None:
+    """Model → results of base and tuned on mteb tasks, the difference and the verdict."""
+    _echo(report.results(_perform("evaluate", Job.of(recipe, overrides, run_dir))))
+
+
+@app.command()
+def publish(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="ORG/NAME|FOLDER", help="There instead; a folder begins with ./ or /.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be written where; write nothing.")
+    ] = False,
+    run_dir: RunDir = None,
+) -> None:
+    """Artifact and card → a Hub repository (HF_TOKEN, HF_ENDPOINT) or a local folder."""
+    job = Job.of(recipe, [*(overrides or []), *_going_to(to)], run_dir)
+    if not dry_run:
+        _perform("publish", job)
+        return
+    from medembed.publish import plan
+
+    for path, size, action in plan(job.recipe, job.run):
+        typer.echo(f"{action:10s} {size:>13,d}  {path}")
+
+
+@app.command()
+def run(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    endpoint: Endpoint = None,
+    run_dir: RunDir = None,
+    config_file: ConfigFile = None,
+) -> None:
+    """All stages of a recipe that are not done yet; for a model, those of its dataset's recipe first.
+
+    Overrides that begin with `dataset.` go to that dataset's recipe: `dataset.mine.negatives=2`.
+    """
+    jobs = _chain(recipe, overrides, endpoint, run_dir)
+    for job in jobs:
+        for stage in stages.stages_of(job.recipe):
+            _perform(stage, job, config_file)
+    _echo(report.ending([job.run for job in jobs]))
+
+
+@recipes_app.command("list")
+def list_recipes() -> None:
+    """The name and first line of each."""
+    for name, path in resources.recipes().items():
+        first = path.read_text(encoding="utf-8").partition("\n")[0]
+        typer.echo(f"{name:36s}{first.removeprefix('#').strip()}")
+
+
+@recipes_app.command("copy")
+def copy_recipe(
+    name: Annotated[str, typer.Argument(help="As `recipes list` shows it, or a folder: quickstart.")],
+    to: Annotated[Path, typer.Argument(help="A folder of yours.")] = Path(),
+) -> None:
+    """Copy a recipe, or a folder of them with its data, to make it yours."""
+    source = resources.recipes().get(name, resources.folder("recipes") / name)
+    target = to / source.name
+    if not source.exists() or ".." in Path(name).parts:
+        raise InputError.of(f"there is no recipe {name!r}", mend="`medembed recipes list` shows them.")
+    if target.exists():
+        raise InputError.of("stands already", str(target), "Remove it, or copy to another folder.")
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        to.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
+    typer.echo(str(target))
+
+
+# ---- what the commands share -----------------------------------------------------------------------------------------
+
+
+def _chain(
+    path: Path, overrides: list[str] | None, endpoint: list[str] | None = None, run_dir: Path | None = None
+) -> list[Job]:
+    """The recipe's job, after that of the dataset's recipe where it names one; the faults of both are told together."""
+    mine = [text for text in overrides or [] if not text.startswith("dataset.")]
+    theirs = [text.removeprefix("dataset.") for text in overrides or [] if text.startswith("dataset.")] + _asking(
+        endpoint
+    )
+    faults = []
+    try:
+        job = Job.of(path, mine, run_dir)
+    except InputError as error:
+        if theirs and "`kind`" in str(error):
+            raise
+        faults += error.faults
+    else:
+        dataset = job.recipe.data.dataset if isinstance(job.recipe, ModelRecipe) else ""
+        if not dataset.endswith(".yaml"):
+            return [Job.of(path, mine + theirs, run_dir) if theirs else job]
+        try:
+            first = load(Path(dataset), tuple(theirs))
+        except InputError as error:
+            faults += error.faults
+        else:
+            return [
+                Job(
+                    Path(os.path.relpath(dataset)), tuple(theirs), first, Run(first, job.run.folder.parent / first.name)
+                ),
+                job,
+            ]
+    raise InputError(*faults)
+
+
+def _perform(stage: str, job: Job, config_file: Path | None = None) -> Record:
+    """Do one stage of a job and tell in a line what it did, or that it was done."""
+    if stage not in stages.stages_of(job.recipe):
+        raise InputError.of(f"a {job.recipe.kind} recipe without such a section has no stage `{stage}`", str(job.path))
+    skipped: list[Record] = []
+    if stage == "train":
+        from medembed.train.launch import launch
+
+        if (record := stages.done(stage, job.recipe, job.run)) is None:
+            launch(job.path, job.overrides, job.run.folder, config_file)
+            record = job.run.finished(stage)
+        else:
+            skipped.append(record)
+    else:
+        record = stages.perform(stage, job.recipe, job.run, skipped.append)
+    _echo(report.line(record, skipped=bool(skipped)))
+    return record
+
+
+def _asking(endpoints: list[str] | None) -> list[str]:
+    return [f"generate.endpoints=[{', '.join(endpoints)}]"] if endpoints else []
+
+
+def _going_to(place: str | None) -> list[str]:
+    if place is None:
+        return []
+    is_folder = place.startswith((".", "/", "~"))
+    repo, folder = ("null", place) if is_folder else (place, "null")
+    return [f"publish.repo={repo}", f"publish.folder={folder}"]
+
+
+def _echo(text: str) -> None:
+    """Print below a progress bar that may stand on the line."""
+    sys.stderr.flush()
+    typer.echo(text)
+
+
+def main() -> None:
+    """The command: `app`, with faults told in plain words. A bug is told by its place alone: its message might quote a note."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("medembed").setLevel(logging.INFO)
+    try:
+        app(standalone_mode=False)
+    except MedEmbedError as error:
+        for fault in error.faults:
+            typer.secho(f"error: {fault}", err=True)
+        sys.exit(error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        typer.echo("stopped; the same command goes on from here", err=True)
+        sys.exit(130)
+    except typer.Exit as leave:
+        sys.exit(leave.exit_code)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # click's own: a wrong option
+            typer.echo(f"error: {error.format_message()}", err=True)
+            sys.exit(2)
+        if os.environ.get("MEDEMBED_DEBUG"):
+            raise
+        typer.echo("".join(traceback.format_tb(error.__traceback__)), err=True, nl=False)
+        typer.echo(
+            f"{type(error).__name__}: a bug of medembed, or of a library. MEDEMBED_DEBUG=1 shows the message too.",
+            err=True,
+        )
+        sys.exit(1)

@@ -1,0 +1,100 @@
+"""Ranked candidates → hard negatives: which passage may stand against a query, and which only looks false.
+
+Never the positive's passage or one of the same text, never another positive of the same query; and only what scores clearly below
+the positive. Pure functions over arrays; draws are seeded by the row, so that no other row changes them.
+"""
+
+import hashlib
+import json
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from medembed.mine.encode import Floats, Integers
+from medembed.recipe import Mine
+from medembed.rows import fold
+
+Row = dict[str, Any]
+
+
+class Candidates(NamedTuple):
+    """What the retriever found for Q queries among P passages."""
+
+    corpus: list[Row]  # P rows
+    texts: list[str]  # P, as they are embedded
+    passages: Floats  # (P, D), unit length
+    queries: Floats  # (Q, D), unit length
+    ids: Integers  # (Q, K) rows of the corpus, best first
+    scores: Floats  # (Q, K) cosines
+
+
+def choose(pairs: list[Row], found: Candidates, options: Mine) -> tuple[list[Row], list[Row]]:
+    """Triplets of the pairs that found `options.negatives` negatives, and rejects of those that found fewer."""
+    folded = [fold(text) for text in found.texts]
+    row_of = {passage["passage_id"]: i for i, passage in enumerate(found.corpus)}
+    positives_of: dict[str, set[str]] = defaultdict(set)  # folded query → folded texts that answer it
+    for pair in pairs:
+        positives_of[fold(pair["query"])].add(folded[row_of[pair["passage_id"]]])
+
+    triplets, rejects = [], []
+    for i, pair in enumerate(pairs):
+        positive = row_of[pair["passage_id"]]
+        score = float(found.queries[i] @ found.passages[positive])
+        barred = positives_of[fold(pair["query"])]
+        note = pair["note_id"] if options.exclude_note else None
+        ceiling = score - (1 - options.relative_margin) * abs(score)
+        ranked = zip(found.ids[i].tolist(), found.scores[i].tolist(), strict=True)
+        allowed = (
+            (j, s) for j, s in ranked if s < ceiling and folded[j] not in barred and found.corpus[j]["note_id"] != note
+        )
+        negatives = _distinct(allowed, folded, options.negatives)
+        if len(negatives) < options.negatives and options.fewer == "fill":
+            negatives = _distinct(
+                _filled(negatives, i, pair, found, barred, folded, options), folded, options.negatives
+            )
+        if len(negatives) < options.negatives:
+            where = f"note {pair['note_id']}, passage {pair['passage_id']}"
+            row = json.dumps({"query": pair["query"], "positive": pair["positive"]}, ensure_ascii=False)
+            rejects.append({"reason": f"fewer than {options.negatives} negatives", "where": where, "row": row})
+            continue
+        triplets.append(
+            {"query": pair["query"], "positive": pair["positive"]}
+            | {f"negative_{n}": found.texts[j] for n, (j, _) in enumerate(negatives, start=1)}
+            | {
+                "positive_score": score,
+                "negative_scores": [s for _, s in negatives],
+                "passage_id": pair["passage_id"],
+                "note_id": pair["note_id"],
+                "negative_ids": [found.corpus[j]["passage_id"] for j, _ in negatives],
+            }
+        )
+    return triplets, rejects
+
+
+def _distinct(candidates: Iterator[tuple[int, float]], folded: list[str], most: int) -> list[tuple[int, float]]:
+    """The first `most` candidates whose folded texts differ."""
+    taken: dict[str, tuple[int, float]] = {}
+    for j, score in candidates:
+        if len(taken) == most:
+            break
+        taken.setdefault(folded[j], (j, score))
+    return list(taken.values())
+
+
+def _filled(
+    negatives: list[tuple[int, float]],
+    i: int,
+    pair: Row,
+    found: Candidates,
+    barred: set[str],
+    folded: list[str],
+    options: Mine,
+) -> Iterator[tuple[int, float]]:
+    """The negatives that were found, then random passages of other notes."""
+    yield from negatives
+    seed = hashlib.sha256(f"{options.seed}:{pair['passage_id']}:{pair['query']}".encode()).hexdigest()
+    order = random.Random(seed).sample(range(len(folded)), len(folded))
+    for j in order:
+        if folded[j] not in barred and found.corpus[j]["note_id"] != pair["note_id"]:
+            yield j, float(found.queries[i] @ found.passages[j])

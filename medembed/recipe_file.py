@@ -1,0 +1,209 @@
+"""A recipe's file → a `Recipe`, or every fault in it at once, each with file and line and in plain words.
+
+YAML is composed to nodes first, so that each key keeps its line; overrides (`key.subkey=value`) are put in; then pydantic judges.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from medembed.errors import Fault, InputError
+from medembed.recipe import Data, DatasetRecipe, Evaluate, Generate, Model, ModelRecipe, Recipe, Source, is_local
+
+MAX_BYTES = 1_000_000
+
+
+class Lines:
+    """Where in its file each key of a value stands."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self._lines: dict[tuple[Any, ...], str] = {}
+
+    def add(self, loc: tuple[Any, ...], line: int) -> None:
+        self._lines[loc] = f"{self.file}:{line}"
+
+    def overridden(self, loc: tuple[Any, ...], text: str) -> None:
+        self._lines[loc] = text
+
+    def where(self, loc: tuple[Any, ...]) -> str:
+        """The place of `loc`, or of the nearest key above it that the file has."""
+        while loc and loc not in self._lines:
+            loc = loc[:-1]
+        return self._lines.get(loc, self.file)
+
+
+def load(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
+    """The recipe in the file at `path`, with `key.subkey=value` overrides.
+
+    Raises:
+        InputError: with one fault for each mistake in the file and in the overrides.
+    """
+    path = Path(path)
+    data, lines = parse_yaml(path)
+    faults = _override(data, lines, overrides)
+    _resolve(data, path.parent)
+    kinds: dict[Any, type[DatasetRecipe] | type[ModelRecipe]] = {"dataset": DatasetRecipe, "model": ModelRecipe}
+    if data.get("kind") not in kinds:
+        raise InputError(*faults, Fault("`kind` is neither `dataset` nor `model`", lines.where(("kind",))))
+    recipe, found = _validate(kinds[data["kind"]], data)
+    faults += [Fault(what, lines.where(loc)) for loc, what in found]
+    if faults or recipe is None:
+        raise InputError(*faults)
+    return recipe
+
+
+def _override(data: dict[str, Any], lines: Lines, overrides: tuple[str, ...]) -> list[Fault]:
+    """Put `key.subkey=value` into `data`; values are read as YAML, local paths taken from the current folder."""
+    faults = []
+    for text in overrides:
+        key, _, value = text.partition("=")
+        try:
+            parsed = parse_yaml(value, source=text)[0]
+        except InputError as error:
+            faults += error.faults
+            continue
+        node: Any = data
+        *parents, last = [int(part) if part.isdigit() else part for part in key.split(".")]
+        try:
+            for part in parents:
+                node = node.setdefault(part, {}) if isinstance(node, dict) else node[part]
+            node[last] = _absolute(parsed, Path.cwd())
+        except (IndexError, TypeError):
+            faults.append(Fault(f"the recipe has no {key} that could be set", text))
+        lines.overridden((*parents, last), text)
+    return faults
+
+
+def _resolve(node: Any, folder: Path) -> None:
+    """Make the local paths under the keys that may hold one absolute, in place."""
+    path_keys = {key for model in (Source, Model, Generate, Data, Evaluate) for key in model.local} | {
+        "retriever",
+        "base",
+    }
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        if isinstance(value, dict) or (isinstance(value, list) and key not in path_keys):
+            _resolve(value, folder)
+        elif key in path_keys:
+            node[key] = _absolute(value, folder)
+
+
+def _absolute(value: Any, folder: Path) -> Any:
+    if isinstance(value, list):
+        return [_absolute(item, folder) for item in value]
+    if isinstance(value, str) and is_local(value):
+        return os.path.normpath(folder.absolute() / Path(value).expanduser())
+    return value
+
+
+def _validate(kind: type[Any], data: dict[str, Any]) -> tuple[Any, list[tuple[tuple[Any, ...], str]]]:
+    """Validate; on errors drop what is wrong and validate again, so that the rules between keys speak in the same report."""
+    found: dict[tuple[Any, ...], str] = {}
+    while True:
+        try:
+            return kind.model_validate(data), list(found.items())
+        except ValidationError as error:
+            new = {_loc(e, data): _say(e) for e in error.errors(include_url=False)}
+        # What a section says once a wrong value of it was dropped may be but an echo: only unknown keys drop without one.
+        echoes = {loc[:i] for loc, what in found.items() if "unknown key" not in what for i in range(1, len(loc) + 1)}
+        new = {loc: what for loc, what in new.items() if loc not in echoes}
+        found |= new
+        dropped = [loc for loc in new if _drop(data, loc)]
+        if not dropped:
+            return None, list(found.items())
+
+
+def _loc(error: Any, data: Any) -> tuple[Any, ...]:
+    """The error's place in the file; pydantic adds parts of its own for unions and keys, which the file lacks."""
+    loc: list[Any] = []
+    for part in error["loc"]:
+        if (isinstance(data, dict) and part in data) or (
+            isinstance(data, list) and isinstance(part, int) and part < len(data)
+        ):
+            data = data[part]
+        elif error["type"] != "missing":
+            continue
+        loc.append(part)
+    return tuple(loc)
+
+
+def _say(error: Any) -> str:
+    key = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        return f"unknown key `{key}`"
+    if error["type"] == "missing":
+        return f"`{key}` is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"`{key}`: {message[:1].lower()}{message[1:]}" if key else message
+
+
+def _drop(data: Any, loc: tuple[Any, ...]) -> bool:
+    """Remove the value at `loc`; False when there is none to remove (a missing key) or it is the whole."""
+    if not loc:
+        return False
+    for part in loc[:-1]:
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            return False
+    if isinstance(data, dict):
+        return data.pop(loc[-1], None) is not None
+    return False
+
+
+# ---- YAML with lines -----------------------------------------------------------------------------------------------
+
+
+def parse_yaml(text: str | Path, source: str | None = None) -> tuple[Any, Lines]:
+    """The value that a YAML file (a `Path`, which must hold a mapping) or a text holds, and its lines.
+
+    Raises:
+        InputError: not readable, not UTF-8, not YAML, a key twice, aliases, or no mapping in a file.
+    """
+    file = source or str(text)
+    lines = Lines(file)
+    try:
+        if isinstance(text, Path):
+            if text.is_dir():
+                raise InputError.of("is a folder, not a recipe", file, "Name the YAML file in it.")
+            if text.stat().st_size > MAX_BYTES:
+                raise InputError.of("is too large for a recipe", file)
+            content = text.read_text(encoding="utf-8")
+        else:
+            content = text
+        node = yaml.compose(content, Loader=yaml.SafeLoader)
+        value = _construct(node, (), lines) if node is not None else None
+    except FileNotFoundError as error:
+        raise InputError.of(
+            "there is no such recipe", file, "`medembed recipes list` shows those that come along."
+        ) from error
+    except OSError as error:
+        raise InputError.of(f"cannot be read: {error.strerror}", file) from error
+    except UnicodeDecodeError as error:
+        raise InputError.of("is not UTF-8 text", file) from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{file}:{mark.line + 1}" if mark else file
+        raise InputError.of(f"is not YAML: {getattr(error, 'problem', None) or error}", where) from error
+    if isinstance(text, Path) and not isinstance(value, dict):
+        raise InputError.of("is not a recipe: it holds no mapping of keys to values", file)
+    return value, lines
+
+
+def _construct(node: yaml.Node, loc: tuple[Any, ...], lines: Lines) -> Any:
+    lines.add(loc, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        value: dict[Any, Any] = {}
+        for key_node, child in node.value:
+            key = yaml.SafeLoader("").construct_object(key_node)
+            if key in value:
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
+            value[key] = _construct(child, (*loc, key), lines)
+            lines.add((*loc, key), key_node.start_mark.line + 1)
+        return value
+    if isinstance(node, yaml.SequenceNode):
+        return [_construct(child, (*loc, i), lines) for i, child in enumerate(node.value)]
+    return yaml.SafeLoader("").construct_object(node)

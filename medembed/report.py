@@ -1,0 +1,75 @@
+"""What a run tells: records in, lines of text out. One line a stage: what went in, what came out, what was lost and why."""
+
+from typing import Any
+
+from medembed.run import Record, Run
+
+METRICS = {"ndcg_at_10": "nDCG@10", "mrr_at_10": "MRR@10", "recall_at_10": "Recall@10"}
+
+
+def line(record: Record, *, skipped: bool = False) -> str:
+    """One line on what a stage did."""
+    what = _SAID[record.stage](record)
+    lost = ", ".join(f"{reason} {rows}" for reason, rows in record.rejects.items())
+    rejects = f"{sum(record.rejects.values())} rejected: {lost}" if lost else ""
+    note = "(done before: same recipe, same inputs)" if skipped else ""
+    return f"{record.stage:10s} {what:46s} {rejects} {note}".rstrip()
+
+
+def results(record: Record) -> str:
+    """The table of base against tuned for each task, and the verdict."""
+    facts = record.facts
+    lines = []
+    for task, scores in facts["tasks"].items():
+        lines.append(f"\n{task}: {scores['queries']} queries, {scores['passages']} passages")
+        lines.append(f"{'':12s}{'base':>7s}{'tuned':>8s}   difference [95 %]")
+        lines += [f"{name:12s}{_compared(scores[metric])}" for metric, name in METRICS.items()]
+    if len(facts["tasks"]) > 1:
+        lines.append(f"\nmean over tasks\n{'nDCG@10':12s}{_compared(facts['average'])}")
+    says = {"WIN": "beats", "MARGINAL": "cannot be told from", "REGRESSION": "is worse than"}[facts["verdict"]]
+    lines.append(f"\n{facts['verdict']:10s} {facts['tuned']['name'].split('/')[-1]} {says} {facts['base']['name']}")
+    return "\n".join(lines)
+
+
+def ending(runs: list[Run]) -> str:
+    """What `medembed run` ends with: what the published model answers, the results, and where everything is."""
+    records = [(run, record) for run in runs for stage in ("evaluate", "publish") if (record := run.record(stage))]
+    lines = []
+    for _, record in records:
+        if asked := record.facts.get("asked"):
+            lines += ["", f"asked      {asked['query']}"]
+            lines += [f"  {hit['score']:.3f}  {hit['title']}: {hit['text']}" for hit in asked["passages"]]
+    lines += [results(record) for _, record in records if record.stage == "evaluate"]
+    lines += [
+        f"published  {record.facts['where']} ({run.recipe.kind})"
+        for run, record in records
+        if record.stage == "publish"
+    ]
+    lines += [f"run folder {run.folder} (rejects, records, journal)" for run in runs]
+    return "\n".join(lines)
+
+
+def _compared(score: dict[str, float]) -> str:
+    """Base, tuned and difference in points (hundredths), with the interval."""
+    base, tuned, difference, low, high = (100 * score[key] for key in ("base", "tuned", "difference", "low", "high"))
+    return f"{base:7.1f}{tuned:8.1f}   {difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def _train(record: Record) -> str:
+    facts = record.facts
+    loss, minutes = facts["loss"], record.measured.get("seconds", 0) / 60
+    return f"{facts['base']['name']}: {facts['steps']} steps, {minutes:.0f} min, loss {loss['first']:.2f} → {loss['last']:.2f}"
+
+
+def _counts(first: str, last: str) -> Any:
+    return lambda record: f"{record.counts[first]:,} {first.removesuffix(' in')} → {record.counts[last]:,} {last}"
+
+
+_SAID: dict[str, Any] = {
+    "generate": _counts("notes", "pairs"),
+    "curate": lambda record: f"{record.counts['pairs in']:,} → {record.counts['pairs']:,} pairs",
+    "mine": lambda r: f"{r.counts['pairs in']:,} pairs → {r.counts['triplets']:,} triplets × {r.facts['negatives']}",
+    "train": _train,
+    "evaluate": lambda record: f"{record.counts['queries']:,} queries, {record.counts['passages']:,} passages",
+    "publish": lambda record: str(record.facts["where"]),
+}
