@@ -1,0 +1,172 @@
+"""One model on the recipe's tasks: mteb ranks and scores; its results and the scores of every query are kept.
+
+A measurement is one folder, named by the hash of all that decides its scores (model, how it encodes, task content, settings) and
+put in its place when it is whole: so it can be taken up again, by any stage and after any kill, and nothing stale comes back.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from medembed.evaluate import beir
+from medembed.models import Resolved
+from medembed.recipe import Evaluate, is_local
+from medembed.rows import content_id
+from medembed.run import replacing
+
+if TYPE_CHECKING:
+    from mteb.abstasks.retrieval import AbsTaskRetrieval
+    from sentence_transformers import SentenceTransformer
+
+METRICS = ("ndcg_at_10", "mrr_at_10", "recall_at_10")
+SCORES = pa.schema(
+    [("part", pa.string()), ("query_id", pa.string()), ("passages", pa.int64())]
+    + [(metric, pa.float64()) for metric in METRICS]
+)
+"""One row a query. `part` is the subset and split of the task, `passages` how many there were to rank."""
+
+Ranking = dict[str, float]  # passage id → similarity
+Judgments = dict[str, dict[str, int]]  # query id → passage id → grade
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One model on one task: `scores` as the schema above; `folder` holds mteb's `results/<org>__<model>/<revision>/`."""
+
+    scores: pa.Table
+    folder: Path
+
+    @property
+    def parts(self) -> list[NDArray[np.float64]]:
+        """The scores of each part of the task: (queries, metrics)."""
+        names = self.scores["part"].to_numpy()
+        scores = np.stack([self.scores[metric].to_numpy() for metric in METRICS], axis=1)
+        return [scores[names == name] for name in dict.fromkeys(names)]
+
+    @property
+    def passages(self) -> int:
+        """How many passages there were to rank, over all parts."""
+        parts = {row["part"]: int(row["passages"]) for row in self.scores.to_pylist()}
+        return sum(parts.values())
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model on all tasks of a recipe, by their names."""
+
+    model: Resolved
+    tasks: dict[str, Measurement]
+
+
+def measure(model: "SentenceTransformer", resolved: Resolved, evaluate: Evaluate, folder: Path) -> Measured:
+    """Measure `model` on each task of the recipe; what stands in `folder` already is read, and nothing encoded for it.
+
+    Raises:
+        InputError: a task is unknown or its folder faulty.
+        RunError: a task's data cannot be had from the Hub.
+    """
+    tasks = {}
+    for task in evaluate.tasks:
+        place = folder / _key(model, resolved, task, evaluate)
+        if not place.exists():
+            _measure(model, resolved, task, evaluate, place)
+        tasks[task_name(task)] = Measurement(pq.read_table(place / "scores.parquet"), place)
+    return Measured(resolved, tasks)
+
+
+def task_name(task: str) -> str:
+    return Path(task).name if is_local(task) else task
+
+
+def task_content(task: str) -> str:
+    """What a task's content is known by: the hash of a local folder; for the others mteb, which pins their revisions."""
+    return beir.content_hash(Path(task)) if is_local(task) else f"mteb {version('mteb')}"
+
+
+def _key(model: "SentenceTransformer", resolved: Resolved, task: str, evaluate: Evaluate) -> str:
+    """The hash of all that decides the scores.
+
+    The model's revision is a commit or the hash of its weights; max length, prompts and modules are not in the weights.
+    """
+    encoding = [model.max_seq_length, model.prompts, model.default_prompt_name, model.similarity_fn_name, repr(model)]
+    settings = [task_name(task), task_content(task), evaluate.languages, evaluate.batch_size, version("mteb")]
+    return content_id(json.dumps([resolved.name, resolved.revision, encoding, settings]))
+
+
+def _measure(model: "SentenceTransformer", resolved: Resolved, task: str, evaluate: Evaluate, place: Path) -> None:
+    """Let mteb rank and score; keep its results and the scores of every query in `place`, all or nothing."""
+    import mteb
+
+    from medembed.evaluate import tasks
+
+    loaded = tasks.load(task, evaluate.languages)
+    encoder = mteb.SentenceTransformerEncoderWrapper(model)
+    # A local model has no name for mteb, which would take the scores of one for those of another.
+    name = resolved.name if "/" in resolved.name else f"local/{resolved.name}"
+    identity = {"name": name, "revision": resolved.revision}
+    encoder.mteb_model_meta = encoder.mteb_model_meta.model_copy(update=identity)
+
+    unfinished = place.with_name(f".{place.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    mteb.evaluate(
+        encoder,
+        loaded,
+        cache=mteb.ResultCache(unfinished),
+        prediction_folder=unfinished / "predictions",
+        encode_kwargs={"batch_size": evaluate.batch_size},
+        co2_tracker=False,
+    )
+    predictions = json.loads((unfinished / "predictions" / loaded.prediction_file_name).read_text(encoding="utf-8"))
+    scores = pa.Table.from_pylist(_scores(loaded, predictions), schema=SCORES)
+    with replacing(unfinished / "scores.parquet") as temporary:
+        pq.write_table(scores, temporary)
+    shutil.rmtree(unfinished / "predictions")
+    unfinished.rename(place)
+
+
+def _scores(task: "AbsTaskRetrieval", predictions: dict[str, Any]) -> list[dict[str, Any]]:
+    """The scores of every query in every part of `task`, from what mteb saved: subset → split → query id → ranking."""
+    rows = []
+    for subset, splits in predictions.items():
+        if subset == "mteb_model_meta":
+            continue
+        for split, rankings in splits.items():
+            data = task.dataset[subset][split]
+            scores = query_scores(rankings, data["relevant_docs"], ignore_identical_ids=task.ignore_identical_ids)
+            part = {"part": f"{subset}/{split}", "passages": len(data["corpus"])}
+            rows += [{**part, "query_id": query_id, **scores[query_id]} for query_id in sorted(scores)]
+    return rows
+
+
+def query_scores(
+    rankings: dict[str, Ranking], judgments: Judgments, *, ignore_identical_ids: bool
+) -> dict[str, dict[str, float]]:
+    """query id → metric → score (0 to 1), by trec_eval's rules, as mteb has them.
+
+    `ignore_identical_ids`: a query that is itself a passage (ArguAna) must not find itself.
+    """
+    import pytrec_eval
+
+    top = {
+        query_id: _top_ten({i: score for i, score in ranking.items() if not (ignore_identical_ids and i == query_id)})
+        for query_id, ranking in rankings.items()
+    }
+    ours = {"ndcg_cut_10": "ndcg_at_10", "recip_rank": "mrr_at_10", "recall_10": "recall_at_10"}
+    evaluator = pytrec_eval.RelevanceEvaluator(judgments, {"ndcg_cut.10", "recip_rank", "recall.10"})
+    return {
+        query_id: {ours[metric]: float(score) for metric, score in scores.items()}
+        for query_id, scores in evaluator.evaluate(top).items()
+    }
+
+
+def _top_ten(ranking: Ranking) -> Ranking:
+    """The ten best; of equals the later id comes first, as trec_eval has it."""
+    return dict(sorted(ranking.items(), key=lambda item: (item[1], item[0]), reverse=True)[:10])

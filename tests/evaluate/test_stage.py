@@ -1,0 +1,161 @@
+"""The stage: base against tuned model, the record that cards quote, and the same bytes from the same inputs."""
+
+import json
+import shutil
+from pathlib import Path
+
+import mteb
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from medembed import stages
+from medembed.errors import InputError
+from medembed.evaluate import baseline, inputs
+from medembed.recipe import ModelRecipe
+from medembed.run import Record, Run, sha256
+from tests.evaluate.folders import PASSAGES, write_beir
+from tests.fixtures.models import make_tiny_model
+
+
+@pytest.fixture(scope="module")
+def tuned_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("tuned"), seed=3)
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("tasks")
+    return [
+        str(write_beir(folder / "first")),
+        str(write_beir(folder / "second", passages=[*PASSAGES[::-1][1:], ("d12", "", "insulin")])),
+    ]
+
+
+def recipe_of(base: Path, tasks: list[str], **evaluate: int) -> ModelRecipe:
+    return ModelRecipe.model_validate(
+        {
+            "kind": "model",
+            "name": "test-model",
+            "base": str(base),
+            "data": {"dataset": "org/none"},
+            "evaluate": {"tasks": tasks, "resamples": 500, **evaluate},
+            "publish": {"folder": "hub"},
+        }
+    )
+
+
+def trained(recipe: ModelRecipe, folder: Path, model: Path) -> Run:
+    """A run folder as `train` leaves it."""
+    run = Run(recipe, folder)
+    with run.locked():
+        shutil.copytree(model, run.path("train", "model"))
+        weights = {"model/model.safetensors": sha256(model / "model.safetensors")}
+        run.perform("train", "trained", lambda: Record(stage="train", outputs=weights))
+    return run
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_the_record_tells_both_models_on_each_task_and_the_verdict(tiny_model, tuned_model, tasks, tmp_path) -> None:
+    recipe = recipe_of(tiny_model, tasks)
+    run = trained(recipe, tmp_path / "run", tuned_model)
+    record = stages.perform("evaluate", recipe, run)
+    assert record.counts == {"tasks": 2, "queries": 12, "passages": 24}
+    assert record.facts["tuned"] == {"name": "test-model", "revision": sha256(tuned_model / "model.safetensors")[:40]}
+    assert record.facts["base"]["revision"] == sha256(tiny_model / "model.safetensors")[:40]
+    assert record.facts["verdict"] in ("WIN", "MARGINAL", "REGRESSION")
+
+    scores = pq.read_table(run.path("evaluate", "scores.parquet")).to_pandas()
+    for task, facts in record.facts["tasks"].items():
+        assert (facts["queries"], facts["passages"]) == (6, 12)
+        of_task = scores[scores.task == task]
+        for metric in ("ndcg_at_10", "mrr_at_10", "recall_at_10"):
+            assert facts[metric]["base"] == pytest.approx(of_task[f"base_{metric}"].mean(), abs=1e-6)
+            assert facts[metric]["tuned"] == pytest.approx(of_task[f"tuned_{metric}"].mean(), abs=1e-6)
+            assert facts[metric]["difference"] == pytest.approx(
+                facts[metric]["tuned"] - facts[metric]["base"], abs=2e-6
+            )
+            assert facts[metric]["low"] <= facts[metric]["difference"] <= facts[metric]["high"]
+    means = [facts["ndcg_at_10"]["tuned"] for facts in record.facts["tasks"].values()]
+    assert record.facts["average"]["tuned"] == pytest.approx(np.mean(means), abs=1e-6)
+
+
+def test_the_results_of_both_models_are_read_by_mteb(tiny_model, tuned_model, tasks, tmp_path) -> None:
+    recipe = recipe_of(tiny_model, tasks)
+    run = trained(recipe, tmp_path / "run", tuned_model)
+    record = stages.perform("evaluate", recipe, run)
+    loaded = mteb.ResultCache(run.path("evaluate")).load_results(require_model_meta=False)
+    found = {
+        (result.model_name, task.task_name): task.get_score()
+        for result in loaded.model_results
+        for task in result.task_results
+    }
+    for task, facts in record.facts["tasks"].items():
+        assert found["local/test-model", task] == pytest.approx(facts["ndcg_at_10"]["tuned"], abs=1e-4)
+    assert len(found) == 4
+    assert {name for name in record.outputs if name.startswith("results/local__test-model/")} == {
+        f"results/local__test-model/{record.facts['tuned']['revision']}/{name}.json"
+        for name in ("first", "second", "model_meta")
+    }
+
+
+def test_the_same_inputs_give_the_same_bytes(tiny_model, tuned_model, tasks, tmp_path) -> None:
+    recipe = recipe_of(tiny_model, tasks)
+    kept = []
+    for name in ("one", "two"):
+        run = trained(recipe, tmp_path / name, tuned_model)
+        stages.perform("evaluate", recipe, run)
+        files = files_of(run.path("evaluate"))
+        record = json.loads(files.pop("record.json"))
+        assert set(record.pop("measured")) == {"mteb_seconds", "seconds"}
+        kept.append((files, record))
+    assert kept[0] == kept[1]
+    assert str(tmp_path).encode() not in b"".join(kept[0][0].values())
+
+
+def test_the_base_that_train_measured_is_not_measured_again(tiny_model, tuned_model, tasks, tmp_path) -> None:
+    recipe = recipe_of(tiny_model, tasks)
+    run = trained(recipe, tmp_path / "run", tuned_model)
+    measured = baseline(recipe, run)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "measured").rglob("*")}
+    record = stages.perform("evaluate", recipe, run)
+    assert (
+        before.items() <= {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "measured").rglob("*")}.items()
+    )
+    mean = np.mean(measured.tasks["first"].scores["ndcg_at_10"])
+    assert record.facts["tasks"]["first"]["ndcg_at_10"]["base"] == pytest.approx(mean, abs=1e-6)
+
+
+def test_a_model_against_itself_is_marginal(tiny_model, tasks, tmp_path) -> None:
+    recipe = recipe_of(tiny_model, tasks)
+    record = stages.perform("evaluate", recipe, trained(recipe, tmp_path / "run", tiny_model))
+    assert (record.facts["average"]["low"], record.facts["average"]["high"]) == (0, 0)
+    assert record.facts["verdict"] == "MARGINAL"
+
+
+def test_done_work_is_skipped_until_the_model_or_a_task_changes(tiny_model, tuned_model, tasks, tmp_path) -> None:
+    recipe = recipe_of(tiny_model, tasks[:1])
+    run = trained(recipe, tmp_path / "run", tuned_model)
+    skipped: list[Record] = []
+    for _ in range(2):
+        stages.perform("evaluate", recipe, run, skipping=skipped.append)
+    assert len(skipped) == 1
+    stages.perform("evaluate", recipe_of(tiny_model, tasks), run, skipping=skipped.append)
+    assert len(skipped) == 1
+
+
+def test_without_a_trained_model_the_mend_is_to_train(tiny_model, tasks, tmp_path) -> None:
+    recipe = recipe_of(tiny_model, tasks)
+    with pytest.raises(InputError, match="Run `medembed train` first"):
+        inputs(recipe, Run(recipe, tmp_path / "run"))
+
+
+def test_the_fingerprint_does_not_hang_on_where_a_task_lies(tiny_model, tuned_model, tasks, tmp_path) -> None:
+    moved = shutil.copytree(tasks[0], tmp_path / "elsewhere" / "first")
+    here, there = recipe_of(tiny_model, tasks[:1]), recipe_of(tiny_model, [str(moved)])
+    run = trained(here, tmp_path / "run", tuned_model)
+    assert inputs(here, run) == inputs(there, run)
