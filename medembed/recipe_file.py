@@ -46,10 +46,10 @@ def load(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
     data, lines = parse_yaml(path)
     faults = _override(data, lines, overrides)
     _resolve(data, path.parent)
-    kinds: dict[Any, type[DatasetRecipe] | type[ModelRecipe]] = {"dataset": DatasetRecipe, "model": ModelRecipe}
-    if data.get("kind") not in kinds:
+    kinds: dict[str, type[DatasetRecipe] | type[ModelRecipe]] = {"dataset": DatasetRecipe, "model": ModelRecipe}
+    if (kind := kinds.get(str(data.get("kind")))) is None:
         raise InputError(*faults, Fault("`kind` is neither `dataset` nor `model`", lines.where(("kind",))))
-    recipe, found = _validate(kinds[data["kind"]], data)
+    recipe, found = _validate(kind, data)
     faults += [Fault(what, lines.where(loc)) for loc, what in found]
     if faults or recipe is None:
         raise InputError(*faults)
@@ -58,7 +58,7 @@ def load(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
 
 def _override(data: dict[str, Any], lines: Lines, overrides: tuple[str, ...]) -> list[Fault]:
     """Put `key.subkey=value` into `data`; values are read as YAML, local paths taken from the current folder."""
-    faults = []
+    faults: list[Fault] = []
     for text in overrides:
         key, _, value = text.partition("=")
         try:
@@ -99,7 +99,9 @@ def _absolute(value: Any, folder: Path) -> Any:
     return value
 
 
-def _validate(kind: type[Any], data: dict[str, Any]) -> tuple[Any, list[tuple[tuple[Any, ...], str]]]:
+def _validate(
+    kind: type[DatasetRecipe] | type[ModelRecipe], data: dict[str, Any]
+) -> tuple[Recipe | None, list[tuple[tuple[Any, ...], str]]]:
     """Validate; on errors drop what is wrong and validate again, so that the rules between keys speak in the same report."""
     found: dict[tuple[Any, ...], str] = {}
     while True:

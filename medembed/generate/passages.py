@@ -7,6 +7,7 @@ sentences with a small overlap. Pure functions: the same note gives the same pas
 import re
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from medembed.recipe import Passages
 
@@ -16,14 +17,36 @@ _HEADING = re.compile(
     r"^[ \t]*[#*_]*(?:[A-Z][\w/&'()-]*(?:[ \t]+[\w/&'()-]+){0,6}[*_]*:[*_]*(?=\s|$)|[A-Z][A-Z/&' -]{3,58}[*_]*$)",
     re.MULTILINE,
 )
+_CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # Unicode's Cc, tab and line feed aside, and Cs
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[A-Z0-9\"'(\[-])|\n+")
 _ABBREVIATION = re.compile(r"(?:\b(?:Dr|Mr|Mrs|Ms|St|vs|e\.g|i\.e|approx|No|Fig|pt|Pt|q|hr|wk)|\b[A-Za-z])\.$")
 
 
+@dataclass(frozen=True)
+class Note:
+    """A note as it is asked about: named by its content, cut into passages, with the title that all of them bear."""
+
+    note_id: str
+    title: str
+    passages: tuple[str, ...]
+    source: str
+    license: str
+
+    def first(self, max_words: int) -> tuple[str, ...]:
+        """The passages that a request of at most `max_words` has room for, from the note's beginning; one at least."""
+        words, fit = 0, 0
+        for passage in self.passages:
+            words += _words(passage)
+            if words > max_words and fit:
+                break
+            fit += 1
+        return self.passages[:fit]
+
+
 def normalise(text: str) -> str:
     """A note's text as it is cut and quoted: Unicode composed (NFC), control characters gone, lines trimmed, runs of blanks one."""
-    text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n")
-    text = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
+    text = _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    text = unicodedata.normalize("NFC", text)
     lines = (re.sub(r"[ \t\xa0]+", " ", line).strip() for line in text.split("\n"))
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 

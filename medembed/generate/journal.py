@@ -1,0 +1,104 @@
+"""The journal of replies: one JSON record a line for every request that ended, so that no answer is ever paid for twice.
+
+A record is on the disk before it counts. A torn last line (the process was killed while writing) is dropped and asked again; where a key
+has several records the last answer wins. Of each reply only its place in the file is held in memory.
+"""
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any, Self
+
+from medembed.errors import InputError
+from medembed.generate.client import Failure, Reply
+from medembed.generate.prompt import Request
+
+log = logging.getLogger(__name__)
+
+
+class Journal:
+    """The records in one file, by key. Opened to be written it is mended first; read-only it is left as it is."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        self.models: set[str] = set()
+        self._answers: dict[str, int] = {}  # key → where its record begins in the file
+        self._failures: dict[str, Failure] = {}
+        self._failed_before: set[str] = set()
+        try:
+            self._file = path.open("rb" if read_only else "a+b")
+        except OSError as error:
+            raise InputError.of(f"cannot be read: {error.strerror}", str(path)) from error
+        whole = self._read()
+        if not read_only:
+            self._file.truncate(whole)
+        self._failed_before = set(self._failures)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __contains__(self, key: str) -> bool:
+        """Whether this request has ended: with an answer, or with a failure that asking again would not change."""
+        return key in self._answers or (key in self._failures and self._failures[key].permanent)
+
+    def outcome(self, key: str) -> Reply | Failure:
+        """How the request of this key ended; KeyError when it never did."""
+        if key not in self._answers:
+            return self._failures[key]
+        self._file.seek(self._answers[key])
+        record = json.loads(self._file.readline())
+        return Reply(record["reply"], str(record.get("finish_reason")))
+
+    def append(self, request: Request, model: str, outcome: Reply | Failure) -> None:
+        """Write how a request ended, durably.
+
+        A request that failed in passing in an earlier run, and again now with all its attempts, is itself at fault: it is given up.
+        """
+        key = request.key(model)
+        if isinstance(outcome, Failure) and key in self._failed_before:
+            outcome = Failure(outcome.reason, permanent=True)
+        record: dict[str, Any] = {
+            "key": key,
+            "note_id": request.note_id,
+            "model": model,
+            "prompt_version": request.prompt_version,
+        }
+        if isinstance(outcome, Failure):
+            record |= {"status": "failed", "permanent": outcome.permanent, "error": outcome.reason}
+        else:
+            record |= {"status": "ok", "reply": outcome.content, "finish_reason": outcome.finish_reason}
+            record |= {"usage": outcome.usage, "latency": outcome.latency}
+        place = self._file.seek(0, os.SEEK_END)
+        self._file.write(json.dumps(record, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._know(record, place)
+
+    def _read(self) -> int:
+        """Read all records; the number of bytes up to the end of the last whole line."""
+        place = 0
+        self._file.seek(0)
+        for number, line in enumerate(self._file, 1):
+            if not line.endswith(b"\n"):
+                log.warning("%s: its last record is torn and will be asked again", self.path)
+                break
+            try:
+                self._know(json.loads(line), place)
+            except (ValueError, KeyError, TypeError, RecursionError):
+                log.warning("%s:%d: is no record of a reply; what it answered will be asked again", self.path, number)
+            place += len(line)
+        return place
+
+    def _know(self, record: dict[str, Any], place: int) -> None:
+        key, model = str(record["key"]), str(record["model"])
+        if record["status"] == "ok":
+            if not isinstance(record["reply"], str):
+                raise TypeError
+            self._answers[key] = place
+        else:
+            self._failures[key] = Failure(str(record["error"]), permanent=bool(record["permanent"]))
+        self.models.add(model)

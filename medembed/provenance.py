@@ -1,0 +1,149 @@
+"""The manifest that every artifact carries: a recipe and its run folder in, the content of `provenance.json` out.
+
+Manifests chain: a model's names, under `upstream`, the one of the dataset that it was trained on. What differs from run to run
+(wall time, hardware) stands under `measured` alone, and nothing tells of the machine's folders or of a text of the data.
+"""
+
+import hashlib
+import json
+import platform
+import re
+import subprocess
+from collections import Counter
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from medembed import __version__
+from medembed.licences import UNKNOWN, identify, of_all
+from medembed.recipe import Recipe, is_local
+from medembed.run import Run
+from medembed.stages import stages_of
+
+FORMAT = 1
+MODEL_LICENCE = "apache-2.0"  # of the weights, unless the recipe says otherwise
+LIBRARIES = (
+    "accelerate",
+    "datasets",
+    "huggingface_hub",
+    "mteb",
+    "numpy",
+    "pyarrow",
+    "sentence-transformers",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+
+
+def manifest(recipe: Recipe, run: Run) -> dict[str, Any]:
+    """What made the artifact of `recipe`, as far as the stages in `run` have been done; JSON values only."""
+    records = {stage: record for stage in stages_of(recipe)[:-1] if (record := run.record(stage))}
+    said = without_paths(_said(recipe))
+    origins = _origins(run) if recipe.kind == "dataset" else {}
+    dataset = records["train"].facts.get("dataset") or {} if "train" in records else {}
+    return {
+        "format": FORMAT,
+        "kind": recipe.kind,
+        "name": recipe.name,
+        "recipe": said,
+        "recipe_sha256": hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest(),
+        "medembed": {"version": __version__, "commit": _commit(Path(__file__).parent.parent)},
+        "python": platform.python_version(),
+        "libraries": {name: found for name in LIBRARIES if (found := _version(name))},
+        "license": recipe.publish.license or (of_all(licences_of(origins)) if origins else MODEL_LICENCE),
+        "origins": origins,
+        "stages": {
+            stage: {
+                "counts": record.counts,
+                "rejects": record.rejects,
+                "facts": without_paths({key: _unchained(value) for key, value in record.facts.items()}),
+                "outputs": record.outputs,
+            }
+            for stage, record in records.items()
+        },
+        "upstream": _upstream(dataset.get("provenance")),
+        "measured": {stage: without_paths(record.measured) for stage, record in records.items()},
+    }
+
+
+def without_paths(value: Any) -> Any:
+    """`value` with every path of this machine, alone or within a text, reduced to its last name."""
+    if isinstance(value, dict):
+        return {without_paths(key): without_paths(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_paths(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    if is_local(value) and "\n" not in value:
+        return Path(value).name
+    return re.sub(r"(?<![\w/:.])/(?:[\w.@+-]+/)+([\w.@+-]*)", r"\1", value)
+
+
+def licences_of(origins: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """The licences in a manifest's `origins`, each once, that of most rows first."""
+    return list(dict.fromkeys(row.get("license", UNKNOWN) for rows in origins.values() for row in rows))
+
+
+def _said(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's values; of its publish section what shaped the artifact, not where this machine put it or asked it."""
+    said: dict[str, Any] = recipe.model_dump(mode="json", exclude_none=True)
+    said["publish"].pop("ask", None)
+    if folder := said["publish"].get("folder"):
+        said["publish"]["folder"] = Path(folder).name
+    return said
+
+
+def _unchained(value: Any) -> Any:
+    """A fact without the dataset's manifest in it: that stands once, under `upstream`."""
+    return {k: v for k, v in value.items() if k != "provenance"} if isinstance(value, dict) else value
+
+
+def _upstream(theirs: Any) -> dict[str, Any] | None:
+    """The manifest of a dataset that may come from anywhere: taken if it has this form."""
+    is_ours = isinstance(theirs, dict) and theirs.get("format") == FORMAT and isinstance(theirs.get("origins"), dict)
+    return without_paths(theirs) if is_ours else None
+
+
+def _commit(checkout: Path) -> str | None:
+    """The commit of the checkout that runs, with `-dirty` after it if files differ from it; None for an installed package."""
+    if not (checkout / ".git").exists() or not (checkout / "pyproject.toml").exists():
+        return None
+    try:
+        command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _origins(run: Run) -> dict[str, list[dict[str, Any]]]:
+    """Where the rows of a dataset come from: how many of each source and licence, and of pairs also each generator."""
+    extra = {"pairs": ["generator", "prompt_version"], "corpus": []}
+    return {table: _counted(run, table, ["source", "license", *more]) for table, more in extra.items()}
+
+
+def _counted(run: Run, table: str, keys: list[str]) -> list[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    parts = [pq.read_table(path, columns=keys) for path in sorted(run.path("curate").glob(f"{table}*.parquet"))]
+    if not parts:
+        return []
+    counts: Counter[tuple[str | None, ...]] = Counter()
+    for row in pa.concat_tables(parts).group_by(keys).aggregate([([], "count_all")]).to_pylist():
+        # What a column of the user's holds is not ours: a licence is recognised or unknown, a name is short.
+        told = tuple(identify(row[key]) if key == "license" else _short(row[key]) for key in keys)
+        counts[told] += row["count_all"]
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
+    return [dict(zip(keys, told, strict=True)) | {"rows": rows} for told, rows in ordered]
+
+
+def _short(text: str | None) -> str | None:
+    return without_paths(" ".join(text.split())[:120]) if text else None

@@ -1,0 +1,203 @@
+"""Delivery to the Hub: a finished folder in, one commit on the main branch of a repository out.
+
+Look, commit, look: the client never repeats a commit, since its answer may be lost after the work was done. So after every failure
+that may pass the repository is looked at again, and nothing is sent when all files stand there by hash.
+"""
+
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medembed.errors import InputError, MedEmbedError, RunError
+from medembed.publish.push import PROVENANCE, Stored, files_of, needed, parsed, refuse_foreign
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+log = logging.getLogger(__name__)
+
+HUBS_OWN = frozenset({".gitattributes"})
+ATTEMPTS = 4
+
+
+@dataclass(frozen=True)
+class Place:
+    """A repository to publish to, and which artifact may stand there."""
+
+    repo: str
+    kind: str
+    name: str
+    private: bool
+
+    @property
+    def mine(self) -> dict[str, str]:
+        return {"kind": self.kind, "name": self.name}
+
+
+def on_hub(place: Place) -> dict[str, Stored]:
+    """The files of a repository; none when it does not exist yet.
+
+    Raises:
+        InputError: no or a wrong token, no right to see it, or it holds something other than this artifact.
+        RunError: the Hub cannot be reached or fails.
+    """
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    with told(place.repo):
+        try:
+            return _look(_api(), place)[1]
+        except RepositoryNotFoundError:
+            return {}
+
+
+def to_hub(folder: Path, place: Place) -> str:
+    """Make the main branch hold what `folder` holds; the hash of the commit that does.
+
+    Raises:
+        InputError, RunError: as `on_hub`; RunError also when what stands there afterwards is not what was sent.
+    """
+    api, artifact = _api(), files_of(folder)
+    with told(place.repo):
+        for attempt in range(ATTEMPTS - 1):
+            try:
+                return _send(api, place, artifact)
+            except Exception as error:
+                if not _may_pass(error):
+                    raise
+                log.info("publish: %s; looking at %s again", _say(error), place.repo)
+                time.sleep(2**attempt)
+        return _send(api, place, artifact)
+
+
+def _send(api: "HfApi", place: Place, artifact: Mapping[str, Path]) -> str:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    api.create_repo(place.repo, repo_type=place.kind, private=place.private or None, exist_ok=True)
+    head, there = _look(api, place)
+    todo = needed(artifact, there)
+    if not todo:
+        return head
+    log.info("publish: %d files to %s", len(todo), place.repo)
+    operations = [
+        CommitOperationDelete(path) if action == "remove" else CommitOperationAdd(path, str(artifact[path]))
+        for path, action in todo.items()
+    ]
+    message = f"Publish {place.name}"
+    made = api.create_commit(place.repo, operations, repo_type=place.kind, commit_message=message, parent_commit=head)
+    if wrong := needed(artifact, _look(api, place, made.oid)[1]):
+        what = f"{len(wrong)} files on the Hub are not what was sent: {', '.join(sorted(wrong)[:3])}"
+        raise RunError.of(what, f"{place.repo}@{made.oid}", "Run the same command again.")
+    return str(made.oid)
+
+
+def _look(api: "HfApi", place: Place, revision: str = "main") -> tuple[str, dict[str, Stored]]:
+    """The commit that `revision` names, and its files, which must be those of this artifact."""
+    from huggingface_hub.hf_api import RepoFile
+
+    info = api.repo_info(place.repo, repo_type=place.kind, revision=revision)
+    if place.private and not info.private:
+        mend = "Make it private in its settings on the Hub, or publish to another one."
+        raise InputError.of("is public, and the recipe says `private: true`", place.repo, mend)
+    head = str(info.sha)
+    tree = api.list_repo_tree(place.repo, repo_type=place.kind, revision=head, recursive=True)
+    found = {
+        file.path: Stored(file.lfs.sha256 if file.lfs else None, file.blob_id)
+        for file in tree
+        if isinstance(file, RepoFile) and file.path not in HUBS_OWN
+    }
+    if PROVENANCE in found:
+        with tempfile.TemporaryDirectory() as cache:
+            file = api.hf_hub_download(place.repo, PROVENANCE, repo_type=place.kind, revision=head, cache_dir=cache)
+            refuse_foreign(parsed(Path(file).read_bytes()), place.mine, place.repo)
+    elif found.keys() - {"README.md"}:
+        refuse_foreign(None, place.mine, place.repo)
+    return head, found
+
+
+def _api() -> "HfApi":
+    from huggingface_hub import HfApi, get_token
+
+    if get_token() is None:
+        mend = "Set HF_TOKEN to a token with write access, or log in once with `hf auth login`."
+        raise InputError.of("publishing to the Hub needs a token, and there is none", mend=mend)
+    return HfApi(library_name="medembed")
+
+
+# ---- what the Hub's errors say to the user ---------------------------------------------------------------------------
+
+_AGAIN = "Run the same command again: it looks at the repository first, and sends nothing twice."
+_MENDS = {
+    400: "The Hub does not accept the files as they are; its own words are above.",
+    401: "The token is not valid (or no longer): set HF_TOKEN, or log in with `hf auth login`.",
+    403: "The token must have write access to this namespace.",
+    404: "Check `publish.repo`: the namespace must exist and the token must be allowed to see it.",
+    409: "Another operation on this repository is under way, or its name is taken. Wait a little and run it again.",
+    412: "Somebody else commits to this repository at the same time. Run the same command again when they are done.",
+    429: "The Hub's rate limit is reached. Run the same command again later.",
+}
+
+
+@contextmanager
+def told(where: str) -> Iterator[None]:
+    """Turn what the Hub's client raises into errors that say what happened and what to do."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    try:
+        yield
+    except MedEmbedError:
+        raise
+    except OfflineModeIsEnabled as error:
+        raise InputError.of("the Hub cannot be reached: HF_HUB_OFFLINE is set", where, "Unset it.") from error
+    except Exception as error:
+        status = _status(error)
+        if status is None and not _broken(error):
+            raise
+        kind = InputError if status in (400, 401, 403, 404) else RunError
+        raise kind.of(_say(error), where, _MENDS.get(status or 0, _AGAIN)) from error
+
+
+def _say(error: BaseException) -> str:
+    """What went wrong, in one line; the token, should the Hub's words quote it, is left out."""
+    from huggingface_hub import get_token
+
+    if (answer := _answer(error)) is None:
+        return "the connection to the Hub broke"
+    words = " ".join((answer.server_message or "").split())[:200]
+    if words and (token := get_token()):
+        words = words.replace(token, "…")
+    return f"the Hub answers {_status(error)}{f': {words}' if words else ''}"
+
+
+def _may_pass(error: BaseException) -> bool:
+    status = _status(error)
+    return _broken(error) if status is None else status in (408, 409, 412, 429) or status >= 500
+
+
+def _status(error: BaseException) -> int | None:
+    answer = _answer(error)
+    return answer.response.status_code if answer and answer.response is not None else None
+
+
+def _answer(error: BaseException) -> "HfHubHTTPError | None":
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return next((e for e in _causes(error) if isinstance(e, HfHubHTTPError)), None)
+
+
+def _broken(error: BaseException) -> bool:
+    import httpx2
+
+    return any(isinstance(e, httpx2.TransportError) for e in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what caused it: the client wraps those of an upload."""
+    while error is not None:
+        yield error
+        error = error.__cause__

@@ -1,0 +1,125 @@
+"""Delivery: an artifact in, the same files at the place of publication out, whole or not at all. Here: a local folder; hub.py: the Hub.
+
+A place is looked at before it is written, so that a second run writes nothing twice, and compared by hash afterwards. What is not
+an artifact of the same kind and name is never overwritten.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medembed.errors import InputError, RunError
+from medembed.run import sha256
+
+Artifact = Mapping[str, Path | bytes]
+"""Path in the repository → the file, or its content."""
+
+PROVENANCE = "provenance.json"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A file as it stands at the place of publication: by sha256, or by git's blob id for small files on the Hub."""
+
+    sha256: str | None
+    blob: str | None = None
+
+
+def changes(artifact: Artifact, there: Mapping[str, Stored]) -> dict[str, str]:
+    """What delivering `artifact` does to each file: add, replace, keep or remove."""
+    done = {}
+    for path, content in artifact.items():
+        done[path] = "add" if path not in there else "keep" if _equal(content, there[path]) else "replace"
+    return done | {path: "remove" for path in there if path not in artifact}
+
+
+def _equal(content: Path | bytes, stored: Stored) -> bool:
+    if stored.sha256 is not None:
+        digest = sha256(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
+        return digest == stored.sha256
+    data = content.read_bytes() if isinstance(content, Path) else content
+    return hashlib.sha1(b"blob %d\0%b" % (len(data), data), usedforsecurity=False).hexdigest() == stored.blob
+
+
+def needed(artifact: Artifact, there: Mapping[str, Stored]) -> dict[str, str]:
+    return {path: action for path, action in changes(artifact, there).items() if action != "keep"}
+
+
+def refuse_foreign(owner: Any, mine: Mapping[str, str], where: str) -> None:
+    """`owner`: the manifest that stands there, or None."""
+    theirs = owner if isinstance(owner, dict) else {}
+    if {key: theirs.get(key) for key in ("kind", "name")} != mine:
+        what = f"holds another artifact: {theirs['kind']} {theirs['name']}" if {"kind", "name"} <= theirs.keys() else ""
+        mend = "Publish to another place, or empty this one yourself."
+        raise InputError.of(what or "holds something that `medembed publish` did not put there", where, mend)
+
+
+def parsed(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None
+
+
+# ---- a local folder --------------------------------------------------------------------------------------------------
+
+
+def in_folder(target: Path, mine: Mapping[str, str]) -> dict[str, Stored]:
+    """The files of a folder to publish to; none when it does not stand yet.
+
+    Raises:
+        InputError: it is a file, or holds something other than the artifact `mine` (kind and name).
+    """
+    if target.is_file():
+        raise InputError.of("is a file, not a folder", str(target))
+    files = {p.relative_to(target).as_posix(): p for p in sorted(target.rglob("*")) if p.is_file()}
+    if files:
+        refuse_foreign(parsed(files[PROVENANCE].read_bytes()) if PROVENANCE in files else None, mine, str(target))
+    return {path: Stored(sha256(file)) for path, file in files.items()}
+
+
+def to_folder(folder: Path, target: Path, mine: Mapping[str, str]) -> None:
+    """Make `target` hold what `folder` holds: written beside it, then put in its place.
+
+    Raises:
+        InputError: as `in_folder`, or the place cannot be written.
+        RunError: what stands there afterwards is not what was sent.
+    """
+    artifact = files_of(folder)
+    if not needed(artifact, in_folder(target, mine)):
+        return
+    incoming, outgoing = (target.with_name(f".{target.name}.{name}") for name in ("incoming", "outgoing"))
+    try:
+        if outgoing.exists() and not target.exists():  # cut off between the two renames below
+            outgoing.rename(target)
+        write(artifact, incoming)
+        shutil.rmtree(outgoing, ignore_errors=True)
+        if target.exists():
+            target.rename(outgoing)
+        incoming.rename(target)
+        shutil.rmtree(outgoing, ignore_errors=True)
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise InputError.of(f"cannot be written: {error.strerror}", str(target), "Choose another folder.") from error
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
+    if wrong := needed(artifact, in_folder(target, mine)):
+        raise RunError.of(f"{len(wrong)} files are not what was written", str(target), "Check the disk; run it again.")
+
+
+def write(artifact: Artifact, folder: Path) -> None:
+    """Make a folder with the artifact's files, from scratch: what an interrupted run left there is never trusted."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for path, content in artifact.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, Path):
+            shutil.copyfile(content, folder / path)
+        else:
+            (folder / path).write_bytes(content)
+
+
+def files_of(folder: Path) -> dict[str, Path]:
+    return {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}

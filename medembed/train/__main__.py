@@ -1,0 +1,69 @@
+"""`accelerate launch [--config_file YAML] -m medembed.train RECIPE [key=value ...] [--run-dir DIR]`, in every process of the launch.
+
+The main process owns the run folder, measures the base, and writes model and record; the others wait for it, then train along.
+"""
+
+import argparse
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+from transformers.utils.logging import disable_progress_bar
+
+from medembed import stages
+from medembed.errors import InputError, MedEmbedError
+from medembed.recipe import ModelRecipe
+from medembed.recipe_file import load
+from medembed.run import Record, Run
+from medembed.train import clean, follow, start_together
+from medembed.train.launch import report_to_launcher, stop_with_launcher
+from medembed.train.trainer import processes
+
+
+def main() -> None:
+    stop_with_launcher()
+    options = _options()
+    try:
+        recipe = load(options.recipe, tuple(options.overrides))
+        if not isinstance(recipe, ModelRecipe):
+            raise InputError.of(f"is the recipe of a {recipe.kind}; only models are trained", str(options.recipe))
+        _train(recipe, Run(recipe, options.run_dir))
+    except MedEmbedError as error:
+        if processes().is_main_process and not report_to_launcher(error):
+            for fault in error.faults:
+                sys.stderr.write(f"error: {fault}\n")
+        sys.exit(error.exit_code)
+
+
+def _train(recipe: ModelRecipe, run: Run) -> None:
+    warnings.simplefilter("ignore", FutureWarning)  # what libraries say to each other
+    disable_progress_bar()  # of every loading of weights; ours stays
+    logging.basicConfig(level=logging.WARNING if processes().is_main_process else logging.ERROR, format="%(message)s")
+    if processes().is_main_process:
+        logging.getLogger("medembed").setLevel(logging.INFO)
+        stages.perform("train", recipe, run, skipping=_already_done)
+        clean(run)
+    else:
+        there_is_work, checkpoint = start_together()
+        if there_is_work:
+            follow(recipe, run, checkpoint)
+    processes().wait_for_everyone()  # a process that leaves while another still hears from it brings that one down
+    processes().destroy_process_group()
+
+
+def _already_done(record: Record) -> None:
+    logging.getLogger("medembed.train").info("train was done before: same recipe, same inputs")
+    start_together(there_is_work=False)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="accelerate launch -m medembed.train", description="Triplets → model.")
+    parser.add_argument("recipe", type=Path, metavar="RECIPE")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="else runs/<name of the recipe>")
+    return parser.parse_intermixed_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""The rows that a model is trained on: `recipe.data` in; query, positive, negatives of each row out, and where they came from.
+
+Three places, one layout: the run folder of a dataset recipe, a local folder laid out as a published dataset, or such a repository
+on the Hub, which is downloaded at a commit. Rows that cannot teach (an empty text, a text twice in a row) are rejected.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from datasets import Dataset
+
+from medembed.errors import InputError
+from medembed.provenance import manifest
+from medembed.recipe import Data, DatasetRecipe, is_local
+from medembed.recipe_file import load as load_recipe
+from medembed.run import Run, read_json, sha256
+from medembed.train.batches import Ids
+
+MADE_BY = {"triplets": ("mine", "triplets-train"), "pairs": ("curate", "pairs-train")}  # config → stage and table
+
+
+@dataclass(frozen=True)
+class Found:
+    """A dataset at an exact version: a commit of the Hub, or a hash of its files."""
+
+    name: str
+    revision: str
+    files: list[Path]
+    provenance: dict[str, Any] | None  # its manifest, where it has one
+
+
+@dataclass
+class Rows:
+    """Training rows, and which of their texts are equal: `texts` (rows, 2 + negatives) has equal numbers for those."""
+
+    dataset: Dataset  # columns query, positive, negative_1 … negative_n, in this order
+    texts: Ids
+    rejects: list[dict[str, str]]
+
+
+def find(data: Data, run: Run) -> Found:
+    """Where the training rows are, and their exact version. Downloads what is on the Hub.
+
+    Raises:
+        InputError: there is no such dataset, revision or config, or the dataset's recipe has not been run.
+    """
+    if not is_local(data.dataset):
+        return _on_the_hub(data)
+    if data.revision is not None:
+        raise InputError.of("`revision` belongs to a dataset on the Hub; this one is local", "data.revision")
+    if data.dataset.endswith(".yaml"):
+        return _of_recipe(data, run)
+    folder = Path(data.dataset)
+    files = _files(folder, data)
+    return Found(folder.name, _hash(files), files, _provenance(folder))
+
+
+def read(found: Found, data: Data, negatives: int | None, seed: int) -> Rows:
+    """The rows of a dataset with their first `negatives` hard negatives (all when none).
+
+    Raises:
+        InputError: unreadable files, columns that do not fit, no row left.
+    """
+    table = _table(found, data)
+    columns = _columns(table.schema, found, data, negatives)
+    texts = _text_ids(table, columns)
+    reasons = {"empty text": _blank(table, columns), "a text twice in the row": _repeated(texts)}
+    rejects = [
+        {"reason": reason, "where": f"{found.name}:{row + 1}", "row": ""}
+        for reason, guilty in reasons.items()
+        for row in np.flatnonzero(guilty)
+    ]
+    kept = np.flatnonzero(~np.logical_or.reduce(list(reasons.values())))
+    if not len(kept):
+        raise InputError.of(f"of {len(table)} rows none can be trained on", found.name)
+    if data.limit:
+        kept = np.sort(np.random.default_rng(seed).permutation(kept)[: data.limit])
+    return Rows(Dataset(table.select(columns).take(kept)), texts[kept], rejects)
+
+
+def _of_recipe(data: Data, run: Run) -> Found:
+    """The dataset that a recipe has made: its run folder stands beside this one."""
+    recipe = load_recipe(data.dataset)
+    if not isinstance(recipe, DatasetRecipe):
+        raise InputError.of(f"is the recipe of a {recipe.kind}, not of a dataset", data.dataset)
+    stage, table = MADE_BY[data.config]
+    theirs = Run(recipe, run.folder.parent / recipe.name)
+    outputs = theirs.finished(stage).outputs
+    made = manifest(recipe, theirs)
+    del made["measured"]  # what differs from run to run is no part of what this dataset is
+    return Found(recipe.name, outputs[f"{table}.parquet"][:40], [theirs.path(stage, f"{table}.parquet")], made)
+
+
+def _on_the_hub(data: Data) -> Found:
+    import httpx2
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    where = f"{data.dataset}@{data.revision or 'main'}"
+    try:
+        wanted = [f"{data.config}/train-*.parquet", "provenance.json"]
+        folder = Path(
+            snapshot_download(data.dataset, repo_type="dataset", revision=data.revision, allow_patterns=wanted)
+        )
+    except HfHubHTTPError as error:
+        mend = "Check the name and the revision; for a gated or private dataset set HF_TOKEN."
+        raise InputError.of(f"the Hub answers {error.response.status_code}", where, mend) from error
+    except LocalEntryNotFoundError as error:
+        mend = "Check HF_ENDPOINT and the network; offline, only what was downloaded before can be used."
+        raise InputError.of("the Hub cannot be reached, and the dataset is not in the cache", where, mend) from error
+    except (OSError, httpx2.HTTPError) as error:
+        raise InputError.of(
+            f"cannot be downloaded: {type(error).__name__}", where, "Run the same command again."
+        ) from error
+    return Found(
+        data.dataset, folder.name, _files(folder, data), _provenance(folder)
+    )  # a snapshot is named by its commit
+
+
+def _files(folder: Path, data: Data) -> list[Path]:
+    if not (files := sorted(folder.glob(f"{data.config}/train-*.parquet"))):
+        mend = f"A dataset holds {data.config}/train-*.parquet; `data.config` says which of its tables is used."
+        raise InputError.of(f"has no training rows under {data.config}/", data.dataset, mend)
+    return files
+
+
+def _hash(files: list[Path]) -> str:
+    return hashlib.sha256("".join(sha256(file) for file in files).encode()).hexdigest()[:40]
+
+
+def _provenance(folder: Path) -> dict[str, Any] | None:
+    path = folder / "provenance.json"
+    return read_json(path) if path.exists() else None
+
+
+def _table(found: Found, data: Data) -> pa.Table:
+    try:
+        return pa.concat_tables([pq.read_table(file) for file in found.files])
+    except (pa.ArrowException, OSError) as error:
+        raise InputError.of(f"cannot be read as Parquet of one schema: {type(error).__name__}", data.dataset) from error
+
+
+def _columns(schema: pa.Schema, found: Found, data: Data, negatives: int | None) -> list[str]:
+    offered = 0
+    while f"negative_{offered + 1}" in schema.names:
+        offered += 1
+    if negatives is not None and negatives > offered:
+        what = f"a row of {found.name} has {offered} hard negatives, the recipe uses {negatives}"
+        raise InputError.of(
+            what, "train.negatives", "Lower it, or mine more: `mine.negatives` of the dataset's recipe."
+        )
+    used = offered if negatives is None else negatives
+    columns = ["query", "positive", *(f"negative_{i}" for i in range(1, used + 1))]
+    if missing := [name for name in columns if name not in schema.names]:
+        raise InputError.of(f"has no column {', '.join(missing)} in {data.config}", found.name)
+    if other := [
+        name
+        for name in columns
+        if not (pa.types.is_string(schema.field(name).type) or pa.types.is_large_string(schema.field(name).type))
+    ]:
+        raise InputError.of(f"column {', '.join(other)} is not text", found.name)
+    return columns
+
+
+def _text_ids(table: pa.Table, columns: list[str]) -> Ids:
+    """One number a text, the same for equal texts: (rows, columns)."""
+    chunks = [chunk for name in columns for chunk in table[name].cast(pa.large_string()).chunks]
+    encoded = pa.chunked_array(chunks, pa.large_string()).dictionary_encode()
+    ids = [np.asarray(chunk.indices.fill_null(-1), dtype=np.int64) for chunk in encoded.chunks]
+    return np.concatenate([np.empty(0, np.int64), *ids]).reshape(len(columns), -1).T
+
+
+def _blank(table: pa.Table, columns: list[str]) -> Any:
+    blank = np.zeros(len(table), dtype=bool)
+    for name in columns:
+        blank |= np.asarray(pc.equal(pc.utf8_trim_whitespace(table[name].fill_null("")), ""), dtype=bool)
+    return blank
+
+
+def _repeated(texts: Ids) -> Any:
+    return (np.diff(np.sort(texts, axis=1), axis=1) == 0).any(axis=1)

@@ -1,0 +1,131 @@
+"""Reading what an LLM wrote: whatever that is, it ends as pairs and typed rejects, never as an error."""
+
+import json
+import string
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medembed.generate.client import Failure, Reply
+from medembed.generate.replies import read_reply
+from medembed.rows import REJECTS, stands_in
+from medembed.sources import as_json
+
+PASSAGES = (
+    "HPI: 61-year-old man with gout in both knees. No fever. He drinks two pints daily.",
+    "Plan: start colchicine 500 µg b.i.d. and hold the “water tablet”. No fever. Review in a week.",
+)
+ASKED: Any = {"keyword": 1, "question": 2}
+GOOD = {"evidence": "start colchicine 500 µg b.i.d.", "query": "gout flare drug dose", "query_type": "keyword"}
+REASONS = {
+    "truncated",
+    "not JSON",
+    "wrong schema",
+    "unknown query type",
+    "more than asked",
+    "empty query",
+    "evidence in no passage",
+    "evidence in several passages",
+}
+
+
+def read(content: Any, finish_reason: str = "stop") -> Any:
+    text = content if isinstance(content, str) else json.dumps(content)
+    return read_reply(Reply(text, finish_reason), PASSAGES, ASKED)
+
+
+def reasons(*items: Any) -> list[str]:
+    return [reason for reason, _ in read({"pairs": list(items)}).rejects]
+
+
+def test_a_pair_gets_the_passage_in_which_its_evidence_stands():
+    reading = read({"pairs": [GOOD]})
+    [pair] = reading.pairs
+    assert (pair.passage, pair.query, pair.query_type) == (PASSAGES[1], "gout flare drug dose", "keyword")
+    assert reading.missing == 2 and not reading.rejects
+
+
+def test_white_space_quotes_and_the_way_an_accent_is_encoded_make_no_difference():
+    evidence = 'hold  the\n"water tablet".  No fever.'
+    assert read({"pairs": [{**GOOD, "evidence": evidence}]}).pairs
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"evidence": "start colchicine 1 mg b.i.d."}, "evidence in no passage"),
+        ({"evidence": "He drinks two pints daily. Plan: start colchicine"}, "evidence in no passage"),
+        ({"evidence": "No fever."}, "evidence in several passages"),
+        ({"evidence": ""}, "evidence in no passage"),
+        ({"query": " \u0007\n"}, "empty query"),
+        ({"query_type": "riddle"}, "unknown query type"),
+        ({"query_type": ["keyword"]}, "wrong schema"),
+        ({"score": 10}, "wrong schema"),
+        ({"query": None}, "wrong schema"),
+    ],
+)
+def test_a_pair_that_cannot_be_used_is_rejected_for_its_reason(change, reason):
+    assert reasons({**GOOD, **change}) == [reason]
+
+
+def test_more_pairs_of_a_type_than_asked_are_rejected_and_fewer_are_counted():
+    reading = read({"pairs": [GOOD, GOOD, {**GOOD, "query_type": "question"}]})
+    assert [reason for reason, _ in reading.rejects] == ["more than asked"]
+    assert len(reading.pairs) == 2 and reading.missing == 1
+
+
+def test_the_finish_reason_is_looked_at_first():
+    assert read({"pairs": [GOOD]}, "length").rejects[0][0] == "truncated"
+
+
+def test_raw_control_characters_in_strings_are_tolerated():
+    text = json.dumps({"pairs": [GOOD]}).replace("gout flare", "gout\n\tflare")
+    assert read(text).pairs[0].query == "gout flare drug dose"
+
+
+def test_a_failed_request_is_one_reject_and_all_its_pairs_are_missing():
+    reading = read_reply(Failure("422 validation", permanent=True), PASSAGES, ASKED)
+    assert reading.rejects == [("no answer: 422 validation", None)] and reading.missing == 3
+
+
+def test_nesting_without_end_is_no_error():
+    for hostile in ("[" * 100_000, '{"pairs":' * 5_000, '{"pairs": [' + "[" * 900 + "]" * 900 + "]}"):
+        assert {reason for reason, _ in read(hostile).rejects} <= REASONS
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+near_pairs = st.fixed_dictionaries(
+    {},
+    optional={
+        "evidence": st.sampled_from([GOOD["evidence"], "No fever.", "\ud800", "µ"]) | json_values,
+        "query": st.text(st.characters(), max_size=30) | json_values,
+        "query_type": st.sampled_from(["keyword", "question", "lay"]) | json_values,
+        "extra": json_values,
+    },
+)
+near_replies = st.one_of(
+    st.fixed_dictionaries({"pairs": st.lists(near_pairs | json_values, max_size=8)}).map(json.dumps),
+    json_values.map(json.dumps),
+    st.text(),
+    st.text(alphabet=string.punctuation + string.digits),
+    st.tuples(st.just(json.dumps({"pairs": [GOOD] * 3})), st.integers(0, 300)).map(lambda cut: cut[0][: cut[1]]),
+)
+
+
+@settings(deadline=None, max_examples=400)
+@given(near_replies, st.sampled_from(["stop", "length", "eos_token", "content_filter", "None"]))
+def test_no_reply_whatever_raises_and_everything_is_a_good_pair_or_a_typed_reject(content, finish_reason):
+    reading = read(content, finish_reason)
+    assert {reason for reason, _ in reading.rejects} <= REASONS
+    for pair in reading.pairs:
+        assert stands_in(pair.evidence, pair.passage) and pair.query.strip() and pair.query_type in ASKED
+        pair.query.encode(), pair.evidence.encode()
+    rows = [{"reason": reason, "where": "", "row": as_json(item)} for reason, item in reading.rejects]
+    pa.Table.from_pylist(rows, schema=REJECTS).validate(full=True)

@@ -1,0 +1,137 @@
+"""Cards: what they tell, that they are true to the manifest, and that the Hub accepts their metadata."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from medembed.provenance import manifest
+from medembed.publish.cards import Table, dataset_card, model_card
+from medembed.recipe_file import load
+from tests.fixtures.hub import Hub
+from tests.fixtures.hub_rules import faults_of_card, metadata_of
+from tests.publish.runs import GENERATOR, SECRET_TEXT, dataset_run, model_run
+
+TABLES = {
+    "corpus": Table({"train": 6}, {"passage_id": "string", "text": "string"}),
+    "pairs": Table({"train": 5, "dev": 1}, {"query": "string", "positive": "string"}),
+    "triplets": Table({"train": 5, "dev": 1}, {"query": "string", "negative_1": "string", "negative_2": "string"}),
+}
+
+
+@pytest.fixture
+def of_dataset(tmp_path: Path) -> dict[str, Any]:
+    return manifest(*dataset_run(tmp_path / "d", publish={"repo": "medembed/tiny-triplets"}))
+
+
+@pytest.fixture
+def of_model(tmp_path: Path, tiny_model: Path, of_dataset: dict[str, Any]) -> dict[str, Any]:
+    publish = {"repo": "medembed/tiny-embed"}
+    return manifest(*model_run(tmp_path / "m", tiny_model, publish=publish, upstream=of_dataset))
+
+
+def test_a_card_of_a_model_tells_results_data_and_how_to_use_it(of_model: dict[str, Any]) -> None:
+    card = model_card(of_model)
+    assert "| tiny-task | nDCG@10 | 41.2 | 46.3 | +5.1 [+2.1, +8.0] |" in card
+    assert "**WIN**: over 1 task it beats its base" in card
+    assert 'SentenceTransformer("medembed/tiny-embed")' in card
+    assert "encode_query" in card and "encode_document" in card
+    assert f"| notes.jsonl | cc0-1.0 | {GENERATOR} | 6 |" in card
+    assert "not a medical device and gives no diagnosis" in card
+    assert "Built with Llama" in card
+    data = metadata_of(card)
+    assert data["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
+    assert data["base_model_relation"] == "finetune"
+    assert data["datasets"] == ["medembed/tiny-triplets"]
+    assert data["model-index"][0]["results"][0]["metrics"][0] == {
+        "type": "ndcg_at_10",
+        "name": "nDCG@10",
+        "value": 0.463,
+    }
+
+
+def test_a_card_of_a_dataset_tells_what_each_stage_took_away_and_who_wrote_it(of_dataset: dict[str, Any]) -> None:
+    card = dataset_card(of_dataset, TABLES)
+    assert "The queries are synthetic" in card and GENERATOR in card
+    assert "| generate | notes 7, pairs 6 | evidence not in note 1 |" in card
+    assert "| `triplets` | `dev` | 1 |" in card
+    assert card.count("`negative_1 …`") == 1 and "negative_2" not in card
+    configs = {config["config_name"]: config for config in metadata_of(card)["configs"]}
+    assert configs["triplets"]["default"] is True
+    assert configs["pairs"]["data_files"][1] == {"split": "dev", "path": "pairs/dev-*.parquet"}
+
+
+def test_nothing_is_missing_from_the_cards_of_complete_runs(of_model: Any, of_dataset: Any) -> None:
+    assert "not recorded" not in model_card(of_model)
+    assert "not recorded" not in dataset_card(of_dataset, TABLES)
+
+
+def test_an_absent_fact_is_said_to_be_not_recorded(of_model: dict[str, Any], of_dataset: dict[str, Any]) -> None:
+    bare = of_model | {"stages": {}, "upstream": None}
+    assert "Whether it is better than its base: not recorded." in model_card(bare)
+    assert "Lineage of the dataset: not recorded." in model_card(bare)
+    assert faults_of_card(model_card(bare), "model") == []
+    scored = json.loads(json.dumps(of_model))
+    scored["stages"]["evaluate"]["facts"]["tasks"]["tiny-task"] = {"ndcg_at_10": {"tuned": 0.5}}
+    assert "| tiny-task | nDCG@10 | not recorded | 50.0 | not recorded |" in model_card(scored)
+    assert "| not recorded | | |" in dataset_card(of_dataset | {"stages": {}, "origins": {}}, TABLES)
+
+
+def test_no_text_of_notes_or_queries_stands_on_a_card(of_model: dict[str, Any], of_dataset: dict[str, Any]) -> None:
+    for card in (model_card(of_model), dataset_card(of_dataset, TABLES)):
+        assert SECRET_TEXT not in card and "what was started" not in card
+
+
+def test_what_a_server_called_itself_cannot_break_out_of_a_table(of_model: dict[str, Any]) -> None:
+    of_model["upstream"]["origins"]["pairs"][0]["generator"] = "a|b\n# A heading\n<script>`" + "x" * 500
+    card = model_card(of_model)
+    assert "\n# A heading" not in card and "<script>" not in card and "x" * 121 not in card
+    assert "a\\|b # A heading" in card
+
+
+@pytest.mark.parametrize("verdict, says", [("MARGINAL", "cannot be told from"), ("REGRESSION", "is worse than")])
+def test_a_verdict_is_said_as_it_is(of_model: dict[str, Any], verdict: str, says: str) -> None:
+    of_model["stages"]["evaluate"]["facts"]["verdict"] = verdict
+    assert f"**{verdict}**: over 1 task it {says} its base" in model_card(of_model)
+
+
+def test_the_recipe_on_a_card_is_a_recipe(of_model: dict[str, Any], tmp_path: Path) -> None:
+    of_model["recipe"]["evaluate"]["tasks"] = ["NFCorpus"]  # a local task stands there by its name alone
+    found = re.search(r"```yaml\n(.*?)```", model_card(of_model), re.DOTALL)
+    assert found
+    (tmp_path / "again.yaml").write_text(found[1])
+    assert load(tmp_path / "again.yaml").model_dump(mode="json", exclude_none=True) == of_model["recipe"]
+
+
+def test_a_licence_that_the_hub_does_not_know_is_other_with_a_name(of_model: dict[str, Any]) -> None:
+    data = metadata_of(model_card(of_model | {"license": "My Lab's Licence (v2)"}))
+    assert data["license"] == "other" and faults_of_card(f"---\n{yaml.safe_dump(data)}---\n", "model") == []
+
+
+def test_the_hub_accepts_the_metadata_and_refuses_a_broken_one(of_model: Any, of_dataset: Any, tmp_path: Path) -> None:
+    (tmp_path / "model.md").write_text(model_card(of_model))
+    (tmp_path / "dataset.md").write_text(dataset_card(of_dataset, TABLES))
+    (tmp_path / "broken.md").write_text("---\nlicense: none of them\n---\n")
+    validate = """if True:
+        import sys
+        from huggingface_hub import DatasetCard, ModelCard
+        folder = sys.argv[1]
+        ModelCard.load(f"{folder}/model.md").validate()
+        DatasetCard.load(f"{folder}/dataset.md").validate()
+        assert len(ModelCard.load(f"{folder}/model.md").data.eval_results) == 3
+        try:
+            ModelCard.load(f"{folder}/broken.md", ignore_metadata_errors=True).validate()
+        except ValueError as error:
+            print("refused:", error)
+    """
+    with Hub(tmp_path / "hub") as hub:
+        command = [sys.executable, "-c", validate, str(tmp_path)]
+        done = subprocess.run(command, check=False, env=hub.env(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "refused:" in done.stdout
+    assert hub.requests("POST", "/api/validate-yaml") == 3

@@ -1,0 +1,209 @@
+"""Publishing to a local folder: whole or not at all, loaded back by the libraries that people use."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medembed import publish, stages
+from medembed.errors import InputError
+from medembed.publish import push
+from medembed.run import Run
+from tests.publish.runs import SECRET_TEXT, dataset_run, model_run
+
+MINE = {"kind": "dataset", "name": "tiny"}
+
+
+def test_a_published_dataset_is_loaded_by_each_config(tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    recipe, run = dataset_run(tmp_path, publish={"folder": str(tmp_path / "hub/tiny-triplets")})
+    record = stages.perform("publish", recipe, run)
+    loaded = {
+        config: load_dataset(str(tmp_path / "hub/tiny-triplets"), config, cache_dir=str(tmp_path / "cache"))
+        for config in ("corpus", "pairs", "triplets")
+    }
+    assert {config: {split: len(rows) for split, rows in splits.items()} for config, splits in loaded.items()} == {
+        "corpus": {"train": 6},
+        "pairs": {"train": 5, "dev": 1},
+        "triplets": {"train": 5, "dev": 1},
+    }
+    assert loaded["triplets"]["train"][0]["negative_scores"] == pytest.approx([0.5, 0.4])
+    assert record.facts["loaded_back"] == {"config": "triplets", "rows": {"train": 5, "dev": 1}}
+    assert record.facts["where"] == str(tmp_path / "hub/tiny-triplets")
+
+
+def test_a_published_model_embeds_as_the_trained_one_and_answers(tmp_path: Path, tiny_model: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    target = tmp_path / "hub/tiny-embed"
+    recipe, run = model_run(tmp_path, tiny_model, publish={"folder": str(target), "ask": "pain in the chest"})
+    record = stages.perform("publish", recipe, run)
+    texts = ["chest pain", "fever"]
+    published, trained = SentenceTransformer(str(target)), SentenceTransformer(str(tiny_model))
+    assert np.allclose(published.encode_query(texts), trained.encode_query(texts), atol=1e-6)
+    asked = record.facts["asked"]
+    assert asked["query"] == "pain in the chest" and len(asked["passages"]) == 3
+    assert asked["passages"][0] == {
+        "score": asked["passages"][0]["score"],
+        "title": "Case 0",
+        "text": "acute chest pain",
+    }
+    assert sorted(record.facts["files"]) == sorted(push.files_of(target))
+    assert "results/" in "".join(push.files_of(target))
+
+
+def test_nothing_that_a_trainer_wrote_about_its_data_is_published(tmp_path: Path, tiny_model: Path) -> None:
+    target = tmp_path / "hub/tiny-embed"
+    recipe, run = model_run(tmp_path, tiny_model, publish={"folder": str(target)})
+    stages.perform("publish", recipe, run)
+    assert not [path for path in push.files_of(target) if "checkpoint" in path]
+    for file in push.files_of(target).values():
+        assert SECRET_TEXT.encode() not in file.read_bytes()
+        assert str(tmp_path).encode() not in file.read_bytes()
+
+
+def test_the_snippet_of_a_published_card_runs_where_it_is_published(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, run = model_run(tmp_path, tiny_model, publish={"folder": str(tmp_path / "hub/tiny-embed")})
+    stages.perform("publish", recipe, run)
+    snippet = (tmp_path / "hub/tiny-embed/README.md").read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path / "hub")
+    exec(snippet, {})
+    assert "tensor" in capsys.readouterr().out
+
+
+def test_publishing_again_changes_nothing_and_a_lost_folder_is_published_again(tmp_path: Path) -> None:
+    target = tmp_path / "hub/tiny-triplets"
+    recipe, run = dataset_run(tmp_path, publish={"folder": str(target)})
+    first = stages.perform("publish", recipe, run)
+    before = {path: (file.stat().st_ino, file.stat().st_mtime_ns) for path, file in push.files_of(target).items()}
+    skipped: list[Any] = []
+    stages.perform("publish", recipe, run, skipped.append)
+    assert len(skipped) == 1
+    run.path("publish", "record.json").unlink()  # as if it had been killed before the record was written
+    assert stages.perform("publish", recipe, run).outputs == first.outputs
+    assert before == {p: (f.stat().st_ino, f.stat().st_mtime_ns) for p, f in push.files_of(target).items()}
+    shutil.rmtree(target)
+    stages.perform("publish", recipe, run)
+    assert before.keys() == push.files_of(target).keys()
+
+
+def test_the_same_run_makes_the_same_bytes_in_any_folder(tmp_path: Path) -> None:
+    published = []
+    for place in ("one", "two"):
+        recipe, run = dataset_run(tmp_path / place, publish={"folder": str(tmp_path / place / "hub/tiny-triplets")})
+        stages.perform("publish", recipe, run)
+        published.append(push.files_of(tmp_path / place / "hub/tiny-triplets"))
+    assert published[0].keys() == published[1].keys()
+    for path in published[0].keys() - {"provenance.json"}:
+        assert published[0][path].read_bytes() == published[1][path].read_bytes()
+    told = [json.loads(files["provenance.json"].read_text()) | {"measured": None} for files in published]
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("foreign", ["a file of somebody", "another artifact", "a broken manifest"])
+def test_a_folder_that_is_not_this_artifact_is_refused_and_left_alone(tmp_path: Path, foreign: str) -> None:
+    target = tmp_path / "hub"
+    target.mkdir()
+    content = {"a broken manifest": "{", "another artifact": '{"kind": "model", "name": "other"}'}.get(foreign, "mine")
+    name = "thesis.txt" if foreign == "a file of somebody" else "provenance.json"
+    (target / name).write_text(content)
+    recipe, run = dataset_run(tmp_path, publish={"folder": str(target)})
+    with pytest.raises(InputError, match="holds"):
+        stages.perform("publish", recipe, run)
+    assert {path: file.read_text() for path, file in push.files_of(target).items()} == {name: content}
+
+
+def test_a_place_that_cannot_be_a_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        push.to_folder(_artifact(tmp_path / "v1", "one"), tmp_path / "file", MINE)
+    with pytest.raises(InputError, match="cannot be written"):
+        push.to_folder(tmp_path / "v1", tmp_path / "file" / "below", MINE)
+
+
+def test_a_new_version_replaces_the_old_one_as_a_whole(tmp_path: Path) -> None:
+    target = tmp_path / "hub"
+    push.to_folder(_artifact(tmp_path / "v1", "one", "dropped later"), target, MINE)
+    push.to_folder(_artifact(tmp_path / "v2", "two"), target, MINE)
+    assert _texts(target) == _texts(tmp_path / "v2")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hub", "v1", "v2"]
+
+
+def test_a_delivery_that_was_cut_off_is_put_right_by_the_next(tmp_path: Path) -> None:
+    old, new, target = _artifact(tmp_path / "v1", "one"), _artifact(tmp_path / "v2", "two"), tmp_path / "hub"
+    shutil.copytree(old, tmp_path / ".hub.outgoing")  # killed between the two renames: the old one is aside
+    (tmp_path / ".hub.incoming").mkdir()
+    (tmp_path / ".hub.incoming" / "half").write_text("")
+    push.to_folder(new, target, MINE)
+    assert _texts(target) == _texts(new)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hub", "v1", "v2"]
+
+
+def test_a_plan_tells_each_file_and_writes_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "hub/tiny-triplets"
+    recipe, run = dataset_run(tmp_path, publish={"folder": str(target)})
+    before = sorted(tmp_path.rglob("*"))
+    planned = publish.plan(recipe, run)
+    assert {action for _, _, action in planned} == {"add"}
+    assert sorted(tmp_path.rglob("*")) == before
+    stages.perform("publish", recipe, run)
+    assert {path: size for path, size, _ in planned} == {p: f.stat().st_size for p, f in push.files_of(target).items()}
+    (target / "README.md").write_text("changed by hand")
+    (target / "stale.txt").write_text("")
+    actions = {path: action for path, _, action in publish.plan(recipe, run)}
+    assert (actions["README.md"], actions["stale.txt"], actions["provenance.json"]) == ("replace", "remove", "keep")
+
+
+def test_a_stage_that_was_not_done_is_named(tmp_path: Path) -> None:
+    recipe, run = dataset_run(tmp_path, publish={"folder": str(tmp_path / "hub")})
+    with pytest.raises(InputError, match="`generate` has not been done"):
+        publish.inputs(recipe, Run(recipe, tmp_path / "elsewhere"))
+    run.path("mine", "record.json").unlink()
+    with pytest.raises(InputError, match="`mine` has not been done"):
+        publish.inputs(recipe, run)
+
+
+def test_results_of_another_model_are_not_published(tmp_path: Path, tiny_model: Path) -> None:
+    recipe, run = model_run(tmp_path, tiny_model, publish={"folder": str(tmp_path / "hub")})
+    weights = run.path("train", "model") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes() + b"trained again")
+    with pytest.raises(InputError, match="another model"):
+        publish.inputs(recipe, run)
+
+
+@pytest.mark.parametrize("licence", ["cc-by-nc-sa-4.0", "all rights reserved"])
+def test_data_that_is_not_open_goes_to_no_public_repository(tmp_path: Path, licence: str) -> None:
+    public = dataset_run(tmp_path / "public", publish={"repo": "medembed/tiny"}, license=licence)
+    with pytest.raises(InputError, match="not open"):
+        publish.contents(*public)
+    private = dataset_run(tmp_path / "private", publish={"repo": "medembed/tiny", "private": True}, license=licence)
+    assert "README.md" in publish.contents(*private)
+
+
+def test_a_card_that_cannot_be_written_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from medembed import resources
+
+    (tmp_path / "dataset.md.jinja").write_text("{{ m.name | no_such_filter }}")
+    monkeypatch.setattr(resources, "folder", lambda name: tmp_path)
+    recipe, run = dataset_run(tmp_path, publish={"folder": str(tmp_path / "hub")})
+    with pytest.raises(Exception, match="no_such_filter"):
+        stages.perform("publish", recipe, run)
+    assert not (tmp_path / "hub").exists() and not run.path("publish", "repo").exists()
+
+
+def _artifact(folder: Path, *texts: str) -> Path:
+    folder.mkdir()
+    (folder / "provenance.json").write_text(json.dumps(MINE))
+    for i, text in enumerate(texts):
+        (folder / f"{i}.txt").write_text(text)
+    return folder
+
+
+def _texts(folder: Path) -> dict[str, str]:
+    return {path: file.read_text() for path, file in push.files_of(folder).items()}
