@@ -17,8 +17,8 @@ import typer
 
 from medembed import __version__, report, resources, stages
 from medembed.errors import Fault, InputError, MedEmbedError
-from medembed.recipe import ModelRecipe, Recipe
-from medembed.recipe_file import load
+from medembed.recipe import Recipe
+from medembed.recipe_file import dataset_recipe_of, load
 from medembed.run import Record, Run
 
 app = typer.Typer(
@@ -150,6 +150,7 @@ def run(
     Overrides that begin with `dataset.` go to that dataset's recipe: `dataset.mine.negatives=2`.
     """
     jobs = _chain(recipe, overrides, endpoint, run_dir)
+    stages.check([job.recipe for job in jobs])
     for job in jobs:
         for stage in stages.stages_of(job.recipe):
             _perform(stage, job, config_file)
@@ -195,29 +196,19 @@ def _chain(
     theirs = [text.removeprefix("dataset.") for text in overrides or [] if text.startswith("dataset.")] + _asking(
         endpoint
     )
+    jobs: list[Job] = []
     faults: list[Fault] = []
-    try:
-        job = Job.of(path, mine, run_dir)
-    except InputError as error:
-        if theirs and "`kind`" in str(error):
-            raise
-        faults += error.faults
-    else:
-        dataset = job.recipe.data.dataset if isinstance(job.recipe, ModelRecipe) else ""
-        if not dataset.endswith(".yaml"):
-            return [Job.of(path, mine + theirs, run_dir) if theirs else job]
+    first = dataset_recipe_of(path, tuple(mine))
+    for each, values in [(Path(os.path.relpath(first)), theirs), (path, mine)] if first else [(path, mine + theirs)]:
         try:
-            first = load(Path(dataset), tuple(theirs))
+            jobs.append(Job.of(each, values, run_dir))
         except InputError as error:
             faults += error.faults
-        else:
-            return [
-                Job(
-                    Path(os.path.relpath(dataset)), tuple(theirs), first, Run(first, job.run.folder.parent / first.name)
-                ),
-                job,
-            ]
-    raise InputError(*faults)
+    if faults:
+        raise InputError(*faults)
+    for job in jobs[:-1]:
+        job.run.folder = jobs[-1].run.folder.parent / job.recipe.name
+    return jobs
 
 
 def _perform(stage: str, job: Job, config_file: Path | None = None) -> Record:

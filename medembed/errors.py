@@ -6,7 +6,7 @@ Everything else is a bug and keeps its traceback. No message carries the text of
 from dataclasses import dataclass
 
 
-@dataclass
+@dataclass(frozen=True)
 class Fault:
     """One thing that is wrong: `what` happened, `where`, and the `mend`."""
 

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from medembed import resources
 
@@ -26,8 +26,11 @@ def is_local(value: str) -> bool:
     return value.startswith(("./", "../", "/", "~")) or value.endswith((*DATA_SUFFIXES, ".yaml"))
 
 
-def _existing(value: str) -> str:
-    if is_local(value) and not Path(value).exists():
+UNCHECKED_PATHS = {"paths": "unchecked"}  # a validation context: for what was run before, whose sources may be gone
+
+
+def _existing(value: str, info: ValidationInfo) -> str:
+    if info.context != UNCHECKED_PATHS and is_local(value) and not Path(value).exists():
         raise ValueError(f"there is no {value}")
     return value
 

@@ -42,10 +42,7 @@ def load(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
     Raises:
         InputError: with one fault for each mistake in the file and in the overrides.
     """
-    path = Path(path)
-    data, lines = parse_yaml(path)
-    faults = _override(data, lines, overrides)
-    _resolve(data, path.parent)
+    data, lines, faults = _read(Path(path), overrides)
     kinds: dict[str, type[DatasetRecipe] | type[ModelRecipe]] = {"dataset": DatasetRecipe, "model": ModelRecipe}
     if (kind := kinds.get(str(data.get("kind")))) is None:
         raise InputError(*faults, Fault("`kind` is neither `dataset` nor `model`", lines.where(("kind",))))
@@ -54,6 +51,25 @@ def load(path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
     if faults or recipe is None:
         raise InputError(*faults)
     return recipe
+
+
+def dataset_recipe_of(path: Path, overrides: tuple[str, ...] = ()) -> Path | None:
+    """The dataset's recipe that a model's recipe names under `data`, however faulty either is; None when it names none.
+
+    Raises:
+        InputError: the file is no YAML.
+    """
+    named = _read(path, overrides)[0].get("data")
+    named = named.get("dataset") if isinstance(named, dict) else None
+    return Path(named) if isinstance(named, str) and named.endswith(".yaml") and Path(named).exists() else None
+
+
+def _read(path: Path, overrides: tuple[str, ...]) -> tuple[dict[str, Any], Lines, list[Fault]]:
+    """What the file and the overrides say, with local paths made absolute."""
+    data, lines = parse_yaml(path)
+    faults = _override(data, lines, overrides)
+    _resolve(data, path.parent)
+    return data, lines, faults
 
 
 def _override(data: dict[str, Any], lines: Lines, overrides: tuple[str, ...]) -> list[Fault]:

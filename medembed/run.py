@@ -1,6 +1,7 @@
 """The run folder: where stages meet. Each stage owns one subfolder, writes its files atomically and, last of all, its record.
 
     runs/<recipe name>/
+      recipe.json                        whose folder it is
       journal.jsonl                      replies of the LLM (kept over all changes of the recipe)
       generate/{corpus,pairs,rejects}.parquet, record.json
       curate/{corpus,pairs-train,pairs-dev,rejects}.parquet, record.json
@@ -27,12 +28,14 @@ import filelock
 
 from medembed import __version__
 from medembed.errors import InputError, RunError
-from medembed.recipe import Recipe
+from medembed.recipe import UNCHECKED_PATHS, DatasetRecipe, Recipe
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger(__name__)
+
+OWNER = "recipe.json"  # whose folder it is: the recipe, with its overrides, as it was run last
 
 
 @dataclass
@@ -64,8 +67,8 @@ class Run:
         Raises:
             InputError: it belongs to another recipe, holds other things, cannot be written, or another process works in it.
         """
-        owner = self.folder / "run.json"
-        mine = {"kind": self.recipe.kind, "name": self.recipe.name}
+        owner = self.folder / OWNER
+        mine = self.recipe.model_dump(mode="json")
         try:
             if self.folder.exists() and not owner.exists() and any(p.name != ".lock" for p in self.folder.iterdir()):
                 raise InputError.of(
@@ -73,11 +76,11 @@ class Run:
                 )
             self.folder.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(self.folder / ".lock", timeout=0):
-                if not owner.exists():
-                    write_json(owner, mine)
-                if (theirs := read_json(owner)) != mine:
+                theirs = read_json(owner) if owner.exists() else mine
+                if any(theirs.get(key) != mine[key] for key in ("kind", "name")):
                     what = f"belongs to another recipe: {theirs.get('kind')} {theirs.get('name')}"
                     raise InputError.of(what, str(self.folder), "Choose another `--run-dir`, or rename the recipe.")
+                write_json(owner, mine)
                 yield self
         except filelock.Timeout as error:
             raise InputError.of("another medembed process works in this run folder", str(self.folder)) from error
@@ -86,6 +89,21 @@ class Run:
 
     def path(self, stage: str, name: str = "") -> Path:
         return self.folder / stage / name
+
+    @classmethod
+    def beside(cls, run: "Run", name: str) -> "Run":
+        """The run folder of the recipe called `name`, which lies beside that of `run`; its recipe as it was run there.
+
+        Raises:
+            InputError: there is none.
+        """
+        folder = run.folder.parent / name
+        if not (folder / OWNER).exists():
+            raise InputError.of(f"{name} has not been run", str(folder), "Run `medembed run` with its recipe first.")
+        theirs = read_json(folder / OWNER)
+        if theirs.get("kind") != "dataset":
+            raise InputError.of("is the run folder of a model, not of a dataset", str(folder))
+        return cls(DatasetRecipe.model_validate(theirs, context=UNCHECKED_PATHS), folder)
 
     # ---- tables ----
 

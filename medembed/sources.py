@@ -89,7 +89,8 @@ def check_source(source: Source) -> None:
         for name in source.columns
         if name not in ours
     ]
-    head = list(islice(_raw_rows(source), _LOOKED_AT))
+    whole = source.model_copy(update={"limit": None})  # to look at its columns, no sample has to be drawn
+    head = list(islice(_raw_rows(whole), _LOOKED_AT))
     rows = [item[1] for item in head if not isinstance(item, Reject)]
     if not head:
         raise InputError(*faults, Fault("is empty: it holds no rows", source.source))
@@ -134,17 +135,22 @@ def source_hash(source: Source) -> str:
 
 def as_json(value: Any) -> str:
     """A row as JSON, whatever it holds; what Unicode cannot encode becomes a question mark."""
-    return _encodable(json.dumps(value, ensure_ascii=False, default=str))
+    try:
+        return _encodable(json.dumps(value, ensure_ascii=False, default=str))
+    except RecursionError:
+        return '"nested too deeply to be written"'
 
 
 # ---- rows ------------------------------------------------------------------------------------------------------------
 
 
 def _selected(items: Iterable[_Raw], where: dict[str, str]) -> Iterator[_Raw]:
+    """The rows whose columns match the patterns; a list or struct is searched as JSON. Rejects stay, for nobody knows what they are."""
     patterns = {column: re.compile(pattern) for column, pattern in where.items()}
     for item in items:
         if isinstance(item, Reject) or all(
-            (value := _reach(item[1], column)) is not None and pattern.search(str(value))
+            (value := _reach(item[1], column)) is not None
+            and pattern.search(as_json(value) if isinstance(value, dict | list) else str(value))
             for column, pattern in patterns.items()
         ):
             yield item
@@ -162,14 +168,19 @@ def _under_our_names(raw: dict[str, Any], source: Source) -> Row | str:
     """The row with our column names, or the reason why it cannot be used."""
     row: Row = {}
     for name in (*source.required, *OPTIONAL[type(source)]):
-        value = _reach(raw, source.column(name))
-        if value is not None and not isinstance(value, dict | list):
-            row[name] = _encodable(str(value))
+        if (text := _text(raw, source.column(name))) is not None:
+            row[name] = text
         if name in source.required and not row.get(name, "").strip():
             return f"empty {name}" if name in row else f"no {name}"
-    licence = _reach(raw, source.columns["license"]) if "license" in source.columns else None
-    row["license"] = str(licence or source.license or "")
+    licence = _text(raw, source.columns["license"]) if "license" in source.columns else None
+    row["license"] = licence or source.license or ""
     return row if row["license"].strip() else "no licence"
+
+
+def _text(raw: dict[str, Any], column: str) -> str | None:
+    """The text of a column; None where there is none, or a list or struct in its place."""
+    value = _reach(raw, column)
+    return None if value is None or isinstance(value, dict | list) else _encodable(str(value))
 
 
 def _reach(raw: dict[str, Any], column: str) -> Any:
@@ -183,7 +194,7 @@ def _reach(raw: dict[str, Any], column: str) -> Any:
 def _columns_of(raw: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for name, value in raw.items():
         yield f"{prefix}{name}"
-        if isinstance(value, dict):
+        if isinstance(value, dict) and prefix.count(".") < 8:
             yield from _columns_of(value, f"{prefix}{name}.")
 
 

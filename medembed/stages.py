@@ -7,8 +7,10 @@
 """
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 
+from medembed.errors import Fault, InputError
 from medembed.recipe import DatasetRecipe, Recipe
 from medembed.run import Record, Run, fingerprint, no_space_is_told
 
@@ -19,6 +21,33 @@ def stages_of(recipe: Recipe) -> list[str]:
         asked = {"generate": recipe.generate, "curate": True, "mine": recipe.mine, "publish": True}
         return [stage for stage, wanted in asked.items() if wanted]
     return ["train", "evaluate", "publish"]
+
+
+def check(recipes: list[Recipe]) -> None:
+    """Look at everything that recipes name, before anything starts: sources, models, tasks.
+
+    Raises:
+        InputError: with all that is wrong in all of them.
+    """
+    from medembed import models, sources
+
+    looks: list[Callable[[], object]] = []
+    for recipe in recipes:
+        if isinstance(recipe, DatasetRecipe):
+            looks.append(partial(sources.check_sources, [*recipe.notes, *recipe.pairs]))
+            looks += [partial(models.resolve, recipe.mine.retriever)] if recipe.mine else []
+        else:
+            from medembed.evaluate import check_tasks
+
+            looks += [partial(models.resolve, recipe.base), partial(check_tasks, recipe.evaluate)]
+    faults: list[Fault] = []
+    for look in looks:
+        try:
+            look()
+        except InputError as error:
+            faults += error.faults
+    if faults:
+        raise InputError(*dict.fromkeys(faults))
 
 
 def done(stage: str, recipe: Recipe, run: Run) -> Record | None:

@@ -1,4 +1,4 @@
-"""Fixtures that several tests use. Nothing here needs a network: HF_HUB_OFFLINE is set before any library is imported."""
+"""Fixtures that several tests use. Nothing here needs a network."""
 
 import os
 from pathlib import Path

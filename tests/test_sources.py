@@ -133,6 +133,20 @@ def test_bad_rows_are_rejected_with_reason_place_and_content(tmp_path):
     pa.array([reject.row for reject in rejects], pa.string()).validate(full=True)
 
 
+@pytest.mark.parametrize("nest", ["[{}]", '{{"a": {}}}'])
+def test_rows_nested_without_end_are_read_or_rejected_and_never_an_error(tmp_path, nest):
+    deep, lines = "1", ['{"id": 0, "text": "good"}']
+    for depth in range(1, 1100):
+        deep = nest.format(deep)
+        if depth > 850:
+            lines += [deep, f'{{"id": {depth}, "text": "deep", "tags": {deep}}}']
+    path = tmp_path / "notes.jsonl"
+    path.write_text("\n".join(lines))
+    rows, rejects = split(notes(path))
+    assert len(rows) + len(rejects) == len(lines) and rows[0]["text"] == "good"
+    assert split(notes(path, where={"tags": "1"}))[1]
+
+
 def test_bad_cells_of_a_csv_are_rejected_and_long_ones_are_not(tmp_path):
     path = tmp_path / "notes.csv"
     long = "word " * 100_000
@@ -241,7 +255,8 @@ def test_a_pinned_hub_source_needs_no_network_for_its_hash():
 
 
 READ = """
-import json, sys
+import datasets, json, sys
+datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0  # ten seconds, whenever a shuffled stream is not read to its end
 from medembed.errors import MedEmbedError
 from medembed.recipe import Notes
 from medembed.sources import read_rows, source_hash

@@ -212,15 +212,14 @@ def _unanswered(
 
 
 def _silence_is_told(notes: list[Note], prompt: Prompt, journal: Journal, model: str) -> None:
-    """Raise unless every request has ended: the output would lack notes for no fault of theirs."""
+    """Raise unless every request has ended: the output would lack notes that only need to be asked about again."""
     silent = sum(prompt.request(note).key(model) not in journal for note in notes)
     what = f"{silent:,} of {len(notes):,} requests have no answer"
     if silent and prompt.options.endpoints:
-        raise RunError.of(what, str(journal.path), "The others are kept there: the same command asks only these again.")
+        mend = "The others are kept: the same command asks only these again, and rejects those that fail once more."
+        raise RunError.of(what, str(journal.path), mend)
     if silent:
-        mend = (
-            "It was recorded with other notes, another prompt or other settings. Pass `--endpoint URL` to ask a server."
-        )
+        mend = "Notes, prompt or settings differ from when it was recorded. Pass `--endpoint URL` to ask a server."
         raise InputError.of(what, str(journal.path), mend)
 
 

@@ -163,7 +163,7 @@ class Client:
                 return outcome
             if attempt < self._options.attempts:
                 await asyncio.sleep(max(outcome.retry_after, _pause(attempt)))
-            elif not any(await asyncio.gather(*(each.is_alive() for each in endpoints))):
+            elif outcome.status != 429 and not any(await asyncio.gather(*(each.is_alive() for each in endpoints))):
                 where = ", ".join(each.url for each in endpoints)
                 mend = "What was answered is kept: when a server is back, the same command goes on."
                 raise RunError.of(f"no endpoint answers any more ({outcome.reason})", where, mend)
@@ -225,7 +225,7 @@ async def _who(http: httpx2.AsyncClient, url: str) -> tuple[str, str | None]:
     match await _get(http, f"{url}/v1/models"):
         case {"data": [{"id": str(model)}, *_]}:
             return model, model
-    mend = "An endpoint is the URL of a text-generation-inference, vLLM, SGLang or llama.cpp server."
+    mend = "An endpoint is the URL of a text-generation-inference, vLLM or SGLang server."
     raise InputError.of("names no model, neither at /info nor at /v1/models", url, mend)
 
 

@@ -18,14 +18,17 @@ log = logging.getLogger(__name__)
 
 
 class Journal:
-    """The records in one file, by key. Opened to be written it is mended first; read-only it is left as it is."""
+    """The records in one file, by key. Opened to be written it is mended first; read-only it is left as it is.
+
+    A permanent failure is as final as an answer. One in passing is asked again in the next run; if that fails too, with all its
+    attempts, it counts as ended for that run: else a single request that no server can answer would hold up all the others for ever.
+    """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
         self.models: set[str] = set()
         self._answers: dict[str, int] = {}  # key → where its record begins in the file
         self._failures: dict[str, Failure] = {}
-        self._failed_before: set[str] = set()
         try:
             self._file = path.open("rb" if read_only else "a+b")
         except OSError as error:
@@ -34,6 +37,7 @@ class Journal:
         if not read_only:
             self._file.truncate(whole)
         self._failed_before = set(self._failures)
+        self._failures = {key: failure for key, failure in self._failures.items() if failure.permanent}
 
     def __enter__(self) -> Self:
         return self
@@ -42,11 +46,12 @@ class Journal:
         self._file.close()
 
     def __contains__(self, key: str) -> bool:
-        """Whether this request has ended: with an answer, or with a failure that asking again would not change."""
-        return key in self._answers or (key in self._failures and self._failures[key].permanent)
+        """Whether this request has ended, one way or the other."""
+        failure = self._failures.get(key)
+        return key in self._answers or (failure is not None and (failure.permanent or key in self._failed_before))
 
     def outcome(self, key: str) -> Reply | Failure:
-        """How the request of this key ended; KeyError when it never did."""
+        """How a request ended that has."""
         if key not in self._answers:
             return self._failures[key]
         self._file.seek(self._answers[key])
@@ -54,19 +59,9 @@ class Journal:
         return Reply(record["reply"], str(record.get("finish_reason")))
 
     def append(self, request: Request, model: str, outcome: Reply | Failure) -> None:
-        """Write how a request ended, durably.
-
-        A request that failed in passing in an earlier run, and again now with all its attempts, is itself at fault: it is given up.
-        """
-        key = request.key(model)
-        if isinstance(outcome, Failure) and key in self._failed_before:
-            outcome = Failure(outcome.reason, permanent=True)
-        record: dict[str, Any] = {
-            "key": key,
-            "note_id": request.note_id,
-            "model": model,
-            "prompt_version": request.prompt_version,
-        }
+        """Write how a request ended, durably."""
+        record: dict[str, Any] = {"key": request.key(model), "note_id": request.note_id, "model": model}
+        record["prompt_version"] = request.prompt_version
         if isinstance(outcome, Failure):
             record |= {"status": "failed", "permanent": outcome.permanent, "error": outcome.reason}
         else:
@@ -84,21 +79,21 @@ class Journal:
         self._file.seek(0)
         for number, line in enumerate(self._file, 1):
             if not line.endswith(b"\n"):
-                log.warning("%s: its last record is torn and will be asked again", self.path)
+                log.warning("%s: its last record is torn; that request will be asked again", self.path)
                 break
             try:
                 self._know(json.loads(line), place)
-            except (ValueError, KeyError, TypeError, RecursionError):
-                log.warning("%s:%d: is no record of a reply; what it answered will be asked again", self.path, number)
+            except (ValueError, LookupError, TypeError, RecursionError):
+                log.warning("%s:%d: is no record of a reply and is passed over", self.path, number)
             place += len(line)
         return place
 
     def _know(self, record: dict[str, Any], place: int) -> None:
         key, model = str(record["key"]), str(record["model"])
-        if record["status"] == "ok":
-            if not isinstance(record["reply"], str):
-                raise TypeError
+        if record["status"] != "ok":
+            self._failures[key] = Failure(str(record["error"]), permanent=bool(record["permanent"]))
+        elif isinstance(record["reply"], str):
             self._answers[key] = place
         else:
-            self._failures[key] = Failure(str(record["error"]), permanent=bool(record["permanent"]))
+            raise TypeError
         self.models.add(model)

@@ -63,9 +63,18 @@ def plan(recipe: Recipe, run: Run) -> list[tuple[str, int, str]]:
     """What publishing would do: (path in the repository, bytes, add | replace | keep | remove). Writes nothing."""
     inputs(recipe, run)
     artifact = contents(recipe, run)
-    there = hub.on_hub(_place(recipe)) if recipe.publish.repo else push.in_folder(_target(recipe), _mine(recipe))
     sizes = {path: c.stat().st_size if isinstance(c, Path) else len(c) for path, c in artifact.items()}
-    return [(path, sizes.get(path, 0), action) for path, action in push.changes(artifact, there).items()]
+    return [(path, sizes.get(path, 0), action) for path, action in push.changes(artifact, look(recipe)).items()]
+
+
+def look(recipe: Recipe) -> dict[str, push.Stored]:
+    """The files that stand at the place of publication. Writes nothing.
+
+    Raises:
+        InputError: this artifact cannot go there: no or a wrong token, or it holds something else.
+        RunError: the Hub cannot be reached.
+    """
+    return hub.on_hub(_place(recipe)) if recipe.publish.repo else push.in_folder(_target(recipe), _mine(recipe))
 
 
 # ---- the artifact ----------------------------------------------------------------------------------------------------
@@ -117,10 +126,13 @@ def _splits(run: Run, stage: str, table: str) -> dict[str, Path]:
 
 
 def _described(splits: dict[str, Path]) -> cards.Table:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pq.read_schema(splits["train"])
-    columns = {name: str(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
+    columns = {
+        field.name: f"list of {field.type.value_type}" if pa.types.is_list(field.type) else str(field.type)
+        for field in pq.read_schema(splits["train"])
+    }
     return cards.Table({split: pq.read_metadata(path).num_rows for split, path in splits.items()}, columns)
 
 

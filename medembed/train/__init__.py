@@ -19,16 +19,14 @@ from medembed.recipe import ModelRecipe, Train
 from medembed.run import Record, Run, sha256, write_json
 from medembed.train import data
 from medembed.train.batches import GlobalBatches
-from medembed.train.trainer import Trained, fit, last_checkpoint, processes
+from medembed.train.trainer import Trained, fit, full_disk_is_seen, last_checkpoint, processes
 
 
 def inputs(recipe: ModelRecipe, run: Run) -> tuple[Any, dict[str, Any]]:
     base, found = models.resolve(recipe.base), data.find(recipe.data, run)
     said = recipe.model_dump(mode="json", include={"base", "data", "train"})
-    said["base"]["model"], said["data"]["dataset"] = (
-        base.name,
-        found.name,
-    )  # their versions say which; a folder may move
+    said["base"]["model"] = base.name  # its revision says which one; a folder may move
+    said["data"]["dataset"] = found.name
     return said, {"base": base.revision, "dataset": found.revision}
 
 
@@ -47,7 +45,7 @@ def work(recipe: ModelRecipe, run: Run) -> Record:
     return Record(
         stage="train",
         counts={
-            "rows in": len(rows.dataset) + len(rows.rejects),
+            "rows in": rows.offered,
             "rows": len(rows.dataset),
             "rows of an epoch": batches.steps * recipe.train.batch_size,  # the others fill no batch
         },
@@ -130,7 +128,8 @@ def _save(trained: Trained, recipe: ModelRecipe, run: Run) -> None:
     model.load_state_dict(trained.weights)
     temporary, final = run.path("train", ".model.tmp"), run.path("train", "model")
     shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(str(temporary), create_model_card=False)
+    with full_disk_is_seen(run.path("train")):
+        model.save_pretrained(str(temporary), create_model_card=False)
     (temporary / "README.md").write_text(f"{recipe.name}: `medembed publish` writes the card.\n", encoding="utf-8")
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)

@@ -17,7 +17,7 @@ from datasets import Dataset
 
 from medembed.errors import InputError
 from medembed.provenance import manifest
-from medembed.recipe import Data, DatasetRecipe, is_local
+from medembed.recipe import Data, is_local
 from medembed.recipe_file import load as load_recipe
 from medembed.run import Run, read_json, sha256
 from medembed.train.batches import Ids
@@ -42,6 +42,7 @@ class Rows:
     dataset: Dataset  # columns query, positive, negative_1 … negative_n, in this order
     texts: Ids
     rejects: list[dict[str, str]]
+    offered: int  # rows that the dataset has, before rejects and `limit`
 
 
 def find(data: Data, run: Run) -> Found:
@@ -81,20 +82,18 @@ def read(found: Found, data: Data, negatives: int | None, seed: int) -> Rows:
         raise InputError.of(f"of {len(table)} rows none can be trained on", found.name)
     if data.limit:
         kept = np.sort(np.random.default_rng(seed).permutation(kept)[: data.limit])
-    return Rows(Dataset(table.select(columns).take(kept)), texts[kept], rejects)
+    return Rows(Dataset(table.select(columns).take(kept)), texts[kept], rejects, len(table))
 
 
 def _of_recipe(data: Data, run: Run) -> Found:
-    """The dataset that a recipe has made: its run folder stands beside this one."""
-    recipe = load_recipe(data.dataset)
-    if not isinstance(recipe, DatasetRecipe):
-        raise InputError.of(f"is the recipe of a {recipe.kind}, not of a dataset", data.dataset)
+    """The dataset that a recipe has made: its run folder stands beside this one, with the recipe as it was run there."""
+    theirs = Run.beside(run, load_recipe(data.dataset).name)
     stage, table = MADE_BY[data.config]
-    theirs = Run(recipe, run.folder.parent / recipe.name)
     outputs = theirs.finished(stage).outputs
-    made = manifest(recipe, theirs)
+    made = manifest(theirs.recipe, theirs)
     del made["measured"]  # what differs from run to run is no part of what this dataset is
-    return Found(recipe.name, outputs[f"{table}.parquet"][:40], [theirs.path(stage, f"{table}.parquet")], made)
+    files = [theirs.path(stage, f"{table}.parquet")]
+    return Found(theirs.recipe.name, outputs[f"{table}.parquet"][:40], files, made)
 
 
 def _on_the_hub(data: Data) -> Found:

@@ -7,6 +7,8 @@ and a stop at the first loss that is not a number.
 import errno
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -104,6 +106,17 @@ def last_checkpoint(folder: Path) -> Path | None:
     return None
 
 
+@contextmanager
+def full_disk_is_seen(folder: Path) -> Iterator[None]:
+    """Raise a full disk as the OSError that it is: torch and safetensors hide it behind errors of their own."""
+    try:
+        yield
+    except Exception as error:
+        if shutil.disk_usage(folder).free > 1_000_000:
+            raise
+        raise OSError(errno.ENOSPC, "no space left", str(folder)) from error
+
+
 def _is_whole(checkpoint: Path) -> bool:
     mark = checkpoint / COMPLETE
     if not mark.exists():
@@ -151,13 +164,8 @@ class _Trainer(SentenceTransformerTrainer):  # type: ignore[misc]
         self.model.save_pretrained(output_dir, create_model_card=False)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        try:
+        with full_disk_is_seen(Path(self.args.output_dir)):
             super()._save_checkpoint(*args, **kwargs)
-        except Exception as error:
-            # torch and safetensors hide what the system said behind errors of their own.
-            if shutil.disk_usage(self.args.output_dir).free > 1_000_000:
-                raise
-            raise OSError(errno.ENOSPC, "no space left", self.args.output_dir) from error
 
 
 class _Epochs(TrainerCallback):  # type: ignore[misc]

@@ -28,13 +28,13 @@ SIGNS = ["ankle swelling", "dry cough", "blurred vision", "night sweats", "itchy
 
 def note(n: int) -> dict[str, Any]:
     drug, sign = DRUGS[n % len(DRUGS)], SIGNS[n % len(SIGNS)]
-    text = f"""HPI: A {30 + n}-year-old with {sign} for {n + 2} weeks while taking {drug} {5 * (n + 1)} mg daily, worse on stairs and at night.
+    text = f"""HPI: A {30 + n}-year-old with {sign} for {n + 2} weeks while taking {drug} {5 * (n + 1)} mg daily, worse on stairs.
 No fever was noticed, and appetite is as good as it was {n + 3} months before.
 
-Examination: Pulse {60 + n}, blood pressure {110 + n}/70, saturation {90 + n % 10} % on room air. The chest is clear to auscultation.
+Examination: Pulse {60 + n}, blood pressure {110 + n}/70, saturation {90 + n % 10} % on room air. The chest is clear.
 There is mild tenderness {n + 1} cm below the left costal margin.
 
-Plan: Stop {drug} and review in {n + 1} weeks with repeat bloods. Return at once if {sign} comes back with fever above {38 + n / 10} degrees.
+Plan: Stop {drug} and review in {n + 1} weeks with repeat bloods. Return at once if {sign} comes back with a fever.
 A letter went to the clinic about the {n + 1} earlier admissions."""
     return {"id": f"MRN-{n:04d}", "title": f"Clinic visit {n}", "text": text}
 

@@ -1,5 +1,6 @@
 """The stage from notes to pairs, with a real client against the loopback TGI."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from medembed import resources
 from medembed.errors import InputError, MedEmbedError, RunError
 from medembed.recipe import Notes, Pairs
+from medembed.recipe_file import load
 from medembed.rows import CORPUS, PAIRS, content_id, passage_input, stands_in
 from tests.fixtures.tgi import TGI
 from tests.generate.conftest import note
@@ -116,7 +119,7 @@ def test_what_the_llm_failed_to_give_is_rejected_with_a_reason(make_recipe, gene
 
 def test_control_characters_in_a_reply_are_tolerated_and_do_not_reach_the_queries(make_recipe, generate):
     with TGI(faults=["control characters"]) as tgi:
-        record, run = generate(make_recipe(1, endpoints=[tgi.url]))
+        _, run = generate(make_recipe(1, endpoints=[tgi.url]))
     queries = run.read("generate", "pairs")["query"].to_pylist()
     assert len(queries) == 6 and all(query.isprintable() for query in queries)
 
@@ -133,7 +136,7 @@ def test_a_request_that_failed_in_passing_is_asked_again_by_the_same_command(mak
     assert record.counts["pairs"] == 18 and not record.rejects
 
 
-def test_a_request_that_fails_in_two_runs_is_given_up_and_the_others_stand(make_recipe, generate):
+def test_a_request_that_fails_in_two_runs_is_rejected_and_the_others_stand(make_recipe, generate):
     with TGI(faults=lambda text: "500" if "Clinic visit 1" in text else "") as tgi:
         recipe = make_recipe(3, endpoints=[tgi.url], attempts=2)
         with pytest.raises(RunError):
@@ -194,6 +197,29 @@ def test_faults_of_all_sources_are_told_together_before_anybody_is_asked(make_re
     with pytest.raises(InputError) as raised:
         generate(recipe.model_copy(update={"notes": [*recipe.notes, bad_notes], "pairs": [bad_pairs]}))
     assert [fault.what for fault in raised.value.faults] == ["is empty: it holds no rows", "has no column query"]
+
+
+def test_a_full_disk_is_told_and_the_same_command_goes_on(make_recipe, generate, monkeypatch):
+    with TGI() as tgi:
+
+        def full(_: int) -> None:
+            if len(tgi.asked) > 3:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        recipe = make_recipe(8, endpoints=[tgi.url])
+        with monkeypatch.context() as patched, pytest.raises(RunError, match="no space left"):
+            patched.setattr("os.fsync", full)
+            generate(recipe)
+        assert len(tgi.asked) < 8
+        record, run = generate(recipe)
+    assert record.counts["pairs"] == 48
+    keys = [json.loads(line)["key"] for line in (run.folder / "journal.jsonl").open()]
+    assert len(set(keys)) == 8
+
+
+def test_the_recorded_replies_of_the_quickstart_answer_all_its_requests(generate):
+    record, _ = generate(load(resources.folder("recipes") / "quickstart" / "dataset.yaml"))
+    assert (record.counts["notes"], record.counts["pairs"], record.rejects) == (72, 432, {})
 
 
 def test_the_stage_imports_no_torch():

@@ -45,6 +45,16 @@ def test_answers_and_permanent_failures_are_kept_and_passing_ones_asked_again(tm
         assert journal.outcome(request(2).key(MODEL)) == Failure("422", permanent=True)
 
 
+def test_what_fails_in_passing_in_a_second_run_too_has_ended_for_that_run_and_no_other(tmp_path):
+    key = request(1).key(MODEL)
+    for ended in (False, True, True):
+        with Journal(tmp_path / "journal.jsonl") as journal:
+            assert key not in journal
+            journal.append(request(1), MODEL, Failure("500"))
+            assert (key in journal) == ended
+    assert journal.outcome(key) == Failure("500")
+
+
 def test_the_last_answer_wins_and_a_later_failure_does_not_undo_it(tmp_path):
     with Journal(tmp_path / "journal.jsonl") as journal:
         for outcome in (Reply("one", "stop"), Reply("two", "stop"), Failure("500")):

@@ -119,7 +119,7 @@ near_replies = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=250)
 @given(near_replies, st.sampled_from(["stop", "length", "eos_token", "content_filter", "None"]))
 def test_no_reply_whatever_raises_and_everything_is_a_good_pair_or_a_typed_reject(content, finish_reason):
     reading = read(content, finish_reason)

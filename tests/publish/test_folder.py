@@ -34,6 +34,7 @@ def test_a_published_dataset_is_loaded_by_each_config(tmp_path: Path) -> None:
     assert loaded["triplets"]["train"][0]["negative_scores"] == pytest.approx([0.5, 0.4])
     assert record.facts["loaded_back"] == {"config": "triplets", "rows": {"train": 5, "dev": 1}}
     assert record.facts["where"] == str(tmp_path / "hub/tiny-triplets")
+    assert "| `negative_scores` | list of float |" in (tmp_path / "hub/tiny-triplets/README.md").read_text()
 
 
 def test_a_published_model_embeds_as_the_trained_one_and_answers(tmp_path: Path, tiny_model: Path) -> None:

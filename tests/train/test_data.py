@@ -72,6 +72,7 @@ def test_a_limit_draws_the_same_rows_each_time_and_not_the_first(tmp_path: Path,
     drawn, again = read(folder, run, limit=20), read(folder, run, limit=20)
     assert drawn.dataset["query"][:] == again.dataset["query"][:]
     assert len(drawn.dataset) == len(drawn.texts) == 20
+    assert drawn.offered == ROWS
     assert drawn.dataset["query"][:] != triplets()["query"].to_pylist()[:20]
 
 
@@ -109,6 +110,7 @@ def test_the_rows_of_a_dataset_recipe_come_from_the_run_folder_beside(tmp_path: 
     assert len(data.read(found, said, None, seed=0).dataset) == ROWS
 
 
+@pytest.mark.slow
 def test_a_repository_of_the_hub_is_taken_at_the_commit_of_its_revision(tmp_path: Path) -> None:
     publish(tmp_path / "d", triplets())
     script = """

@@ -15,7 +15,7 @@ import torch
 from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 
-from medembed import models
+from medembed import models, resources
 from medembed.errors import InputError, RunError
 from medembed.recipe import Train
 from medembed.recipe_file import load
@@ -45,6 +45,7 @@ def two(one: Bench) -> Bench:
     return one
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_records_what_it_did(one: Bench) -> None:
     record, losses = one.record("one"), one.losses("one")
     assert len(losses) == record.facts["steps"] == STEPS
@@ -57,10 +58,12 @@ def test_training_lowers_the_loss_and_records_what_it_did(one: Bench) -> None:
     assert {"model/config.json", "model/modules.json", "losses.json"} < set(record.outputs)
 
 
+@pytest.mark.slow
 def test_the_base_is_measured_before(one: Bench) -> None:
     assert list((one.folder / "one" / "measured").rglob("scores.parquet"))
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(one: Bench, two: Bench) -> None:
     assert two.record("two").measured["processes"] == 2
     np.testing.assert_allclose(one.losses("one"), two.losses("two"), atol=1e-5)
@@ -69,6 +72,7 @@ def test_two_processes_train_as_one(one: Bench, two: Bench) -> None:
         np.testing.assert_allclose(tensor, theirs[name], atol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_model_is_the_base_with_new_weights(one: Bench, tiny_model: Path) -> None:
     model, base = (
         SentenceTransformer(str(one.weights("one").parent), device="cpu"),
@@ -115,6 +119,7 @@ launch(Path(sys.argv[1]), (), Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_when_the_launching_process_is_killed_training_ends_and_the_same_command_goes_on(
     one: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,10 +141,12 @@ def test_when_the_launching_process_is_killed_training_ends_and_the_same_command
     assert one.record("orphan").outputs == one.record("one").outputs
 
 
+@pytest.mark.slow
 def test_a_stop_signal_ends_the_whole_group_of_processes(tmp_path: Path) -> None:
     nap = "import time, pathlib, sys; pathlib.Path(sys.argv[1]).touch(); time.sleep(60)"
     nest = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {nap!r}, sys.argv[1]])"
-    script = f"import os, sys; from medembed.train.launch import _run; _run([sys.executable, '-c', {nest!r}, sys.argv[1]], dict(os.environ))"
+    command = f"[sys.executable, '-c', {nest!r}, sys.argv[1]]"
+    script = f"import os, sys; from medembed.train.launch import _run; _run({command}, dict(os.environ))"
     started = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "asleep")], env=environment())
     _wait_for(tmp_path / "asleep")
     family = psutil.Process(started.pid).children(recursive=True)
@@ -149,6 +156,7 @@ def test_a_stop_signal_ends_the_whole_group_of_processes(tmp_path: Path) -> None
     assert not psutil.wait_procs(family, timeout=5)[1]
 
 
+@pytest.mark.slow
 def test_a_fault_in_the_training_process_comes_back_with_its_kind(
     bench: Bench, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +197,15 @@ def test_each_column_is_trained_with_the_prompt_that_it_is_used_with(tiny_model:
     assert _prompts_by_column(model, columns) == {"query": "q: "}
     model.prompts = {"query": "q: ", "passage": "p: "}
     assert _prompts_by_column(model, columns) == {"query": "q: ", "positive": "p: ", "negative_1": "p: "}
+
+
+def test_accelerate_takes_every_launch_config() -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    files = sorted(resources.folder("recipes").glob("accelerate/*.yaml"))
+    configs = {file.stem: load_config_from_file(str(file)) for file in files}  # unknown keys raise
+    assert list(configs) == ["cpu", "ddp", "fsdp", "multi_node", "single_gpu"]
+    assert [config.distributed_type for config in configs.values()] == ["NO", "MULTI_GPU", "FSDP", "MULTI_GPU", "NO"]
 
 
 def test_rows_that_fill_no_batch_are_said(bench: Bench) -> None:
