@@ -86,8 +86,9 @@ def licences_of(origins: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 
 def _said(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's values; of its publish section what shaped the artifact, not where this machine put it or asked it."""
+    """The recipe's values, without what tells of a network or a machine and shapes nothing: endpoints, folders, the last query."""
     said: dict[str, Any] = recipe.model_dump(mode="json", exclude_none=True)
+    said.get("generate", {}).pop("endpoints", None)
     said["publish"].pop("ask", None)
     if folder := said["publish"].get("folder"):
         said["publish"]["folder"] = Path(folder).name

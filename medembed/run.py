@@ -68,7 +68,7 @@ class Run:
             InputError: it belongs to another recipe, holds other things, cannot be written, or another process works in it.
         """
         owner = self.folder / OWNER
-        mine = self.recipe.model_dump(mode="json")
+        mine = self.recipe.model_dump(mode="json", exclude_none=True)
         try:
             if self.folder.exists() and not owner.exists() and any(p.name != ".lock" for p in self.folder.iterdir()):
                 raise InputError.of(

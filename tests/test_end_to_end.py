@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,11 +94,16 @@ def make(folder: Path, tiny_model: Path, environment: dict[str, str] | None = No
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, str]:
+def tgi() -> Iterator[TGI]:
+    with TGI(seconds=0.05) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory, tgi: TGI) -> tuple[Bench, str]:
     """A bench on which `medembed run` has gone through once, and what it said."""
     bench = make(tmp_path_factory.mktemp("undisturbed"), tiny_model)
-    with TGI() as tgi:
-        return bench, bench.run("run", "model.yaml", "--endpoint", tgi.url).stdout
+    return bench, bench.run("run", "model.yaml", "--endpoint", tgi.url).stdout
 
 
 @pytest.mark.slow
@@ -117,26 +123,24 @@ def test_one_command_goes_from_notes_to_a_published_model(undisturbed: tuple[Ben
 
 
 @pytest.mark.slow
-def test_a_second_run_asks_nobody_and_does_nothing_again(undisturbed: tuple[Bench, str]) -> None:
+def test_a_second_run_asks_nobody_and_does_nothing_again(undisturbed: tuple[Bench, str], tgi: TGI) -> None:
     bench, _ = undisturbed
-    before = bench.artifacts()
-    with TGI() as tgi:
-        said = bench.run("run", "model.yaml", f"dataset.generate.endpoints=[{tgi.url}]").stdout
-        assert tgi.asked == []
+    before, asked = bench.artifacts(), len(tgi.asked)
+    said = bench.run("run", "model.yaml", f"dataset.generate.endpoints=[{tgi.url}]").stdout
+    assert len(tgi.asked) == asked
     assert said.count("done before") == len(STAGES)
     assert bench.artifacts() == before
 
 
 @pytest.mark.slow
 def test_kill_9_in_each_stage_and_the_same_command_end_like_an_undisturbed_run(
-    undisturbed: tuple[Bench, str], tiny_model: Path, tmp_path: Path
+    undisturbed: tuple[Bench, str], tiny_model: Path, tmp_path: Path, tgi: TGI
 ) -> None:
     bench = make(tmp_path, tiny_model)
-    with TGI(seconds=0.05) as tgi:
-        command = ("run", "model.yaml", "--endpoint", tgi.url)
-        for stage in STAGES:
-            bench.kill_in(stage, *command)
-        bench.run(*command)
+    command = ("run", "model.yaml", "--endpoint", tgi.url)
+    for stage in STAGES:
+        bench.kill_in(stage, *command)
+    bench.run(*command)
     assert bench.artifacts() == undisturbed[0].artifacts()
 
 
@@ -214,18 +218,19 @@ def test_faults_of_both_recipes_and_of_all_that_they_name_are_told_at_once(tiny_
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_full_disk_is_told_and_the_same_command_goes_on_when_there_is_space(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_told_and_the_same_command_goes_on_when_there_is_space(
+    tiny_model: Path, tmp_path: Path, tgi: TGI
+) -> None:
     in_a_namespace = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c"]
     if subprocess.run([*in_a_namespace, "mount -t tmpfs tmpfs /mnt"], capture_output=True, check=False).returncode:
         pytest.skip("needs a mount namespace, for a small disk of its own")
     bench = make(tmp_path, tiny_model)
     (tmp_path / "runs").mkdir()
-    with TGI() as tgi:
-        command = " ".join(bench.command("generate", "dataset.yaml", "--endpoint", tgi.url))
-        small = f"mount -t tmpfs -o size=16k tmpfs runs; {command}; code=$?; mount -o remount,size=9m runs; {command}; exit $code$?"
-        done = subprocess.run(
-            [*in_a_namespace, small], cwd=tmp_path, env=bench.environment, capture_output=True, text=True, check=False
-        )
+    command = " ".join(bench.command("generate", "dataset.yaml", "--endpoint", tgi.url))
+    small = f"mount -t tmpfs -o size=16k tmpfs runs; {command}; code=$?; mount -o remount,size=9m runs; {command}; exit $code$?"
+    done = subprocess.run(
+        [*in_a_namespace, small], cwd=tmp_path, env=bench.environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 10, done.stderr[-2000:]  # 1, and then 0
     assert "no space left on the device while doing `generate`" in done.stderr
     assert "Traceback" not in done.stderr

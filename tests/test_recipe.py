@@ -145,3 +145,9 @@ def test_help_and_validate_import_nothing_heavy(command: list[str]) -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code, *command], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("path", resources.recipes().values(), ids=list(resources.recipes()))
+def test_a_recipe_can_be_written_down_and_read_again(path: Path) -> None:
+    recipe = load(path)
+    assert type(recipe).model_validate(recipe.model_dump(mode="json", exclude_none=True)) == recipe

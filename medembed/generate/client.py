@@ -10,6 +10,7 @@ import os
 import random
 import re
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -151,12 +152,14 @@ class Client:
             RunError: the key is refused, or no endpoint is left that answers.
         """
         endpoints = endpoints or self._endpoints
+        failed: Counter[str] = Counter()  # where this request has failed: it goes elsewhere while there is an elsewhere
         for attempt in range(1, self._options.attempts + 1):
             now = time.monotonic()
-            endpoint = min(endpoints, key=lambda each: (each.resting_until > now, each.in_flight))
+            endpoint = min(endpoints, key=lambda each: (failed[each.url], each.resting_until > now, each.in_flight))
             outcome = await endpoint.ask(request, self._options.timeout)
             if isinstance(outcome, Reply):
                 return outcome
+            failed[endpoint.url] += 1
             if outcome.status in (401, 403):
                 raise RunError.of(f"refuses the key ({outcome.status})", endpoint.url, _KEY)
             if outcome.permanent:

@@ -55,7 +55,7 @@ def work(recipe: Recipe, run: Run) -> Record:
         record.facts |= _prove_dataset(recipe, run, loaded_from, revision)
     record.outputs = {f"repo/{path}": sha256(folder / path) for path in artifact if path != push.PROVENANCE}
     if revision is None:  # so that the stage is not done once somebody has removed the published folder
-        record.outputs[str(Path(loaded_from).absolute() / "README.md")] = sha256(folder / "README.md")
+        record.outputs[str(Path(loaded_from) / "README.md")] = sha256(folder / "README.md")
     return record
 
 

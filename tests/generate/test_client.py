@@ -139,8 +139,8 @@ def test_another_server_gets_the_openai_form_and_the_name_of_its_model():
 
 
 def test_no_more_requests_are_in_flight_than_the_recipe_allows(make_recipe, generate):
-    with TGI(seconds=0.02) as tgi:
-        generate(make_recipe(20, endpoints=[tgi.url], concurrency=5))
+    with TGI(seconds=0.2) as tgi:
+        generate(make_recipe(15, endpoints=[tgi.url], concurrency=5))
     assert tgi.most_in_flight == 5
 
 

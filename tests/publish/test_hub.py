@@ -199,6 +199,7 @@ def test_a_dry_run_shows_what_would_be_sent_and_sends_nothing(hub: Hub, tmp_path
     assert not hub.repos and {method for method, _, _ in hub.log} == {"GET"}
 
 
+@pytest.mark.slow
 def test_from_the_command_line_to_the_hub_and_back_by_name(hub: Hub, tmp_path: Path, tiny_model: Path) -> None:
     recipe, run = dataset_run(tmp_path / "d", publish={"repo": "medembed/tiny-triplets", "private": True})
     upstream = manifest(recipe, run)

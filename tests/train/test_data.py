@@ -95,10 +95,12 @@ def test_the_rows_of_a_dataset_recipe_come_from_the_run_folder_beside(tmp_path: 
     (tmp_path / "dataset.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     run = Run(load(bench.recipe), tmp_path / "runs" / "tiny")
     said = Data(dataset=str(tmp_path / "dataset.yaml"), config="pairs")
-    with pytest.raises(InputError, match="`curate` has not been done"):
+    with pytest.raises(InputError, match="made has not been run"):
         data.find(said, run)
 
     theirs = Run(load(tmp_path / "dataset.yaml"), tmp_path / "runs" / "made")
+    with theirs.locked(), pytest.raises(InputError, match="`curate` has not been done"):
+        data.find(said, run)
     pairs = [dict.fromkeys(PAIRS.names, "x") | row for row in triplets().select(["query", "positive"]).to_pylist()]
     theirs.write("curate", "pairs-train", pa.Table.from_pylist(pairs, schema=PAIRS))
     theirs.perform("curate", "f", lambda: Record("curate", counts={"pairs": ROWS}))
@@ -179,7 +181,7 @@ def test_a_file_that_is_no_parquet_is_said(tmp_path: Path, run: Run) -> None:
 
 
 def test_a_model_recipe_is_no_dataset(bench: Bench, run: Run) -> None:
-    with pytest.raises(InputError, match="recipe of a model"):
+    with bench.run("tiny").locked(), pytest.raises(InputError, match="of a model, not of a dataset"):
         data.find(Data(dataset=str(bench.recipe)), run)
 
 

@@ -19,7 +19,7 @@ from medembed import models, resources
 from medembed.errors import InputError, RunError
 from medembed.recipe import Train
 from medembed.recipe_file import load
-from medembed.run import sha256, write_json
+from medembed.run import OWNER, sha256, write_json
 from medembed.train import _batches, _check_processes, data
 from medembed.train.launch import launch
 from medembed.train.trainer import COMPLETE, _prompts_by_column, fit, last_checkpoint
@@ -227,7 +227,7 @@ def test_processes_that_would_train_apart_and_precisions_that_do_not_exist_are_s
 def _measured_before(one: Bench, run: str) -> None:
     """Give `run` the measurement of the base that the run `one` has made: it takes most of a short run."""
     shutil.copytree(one.folder / "one" / "measured", one.folder / run / "measured")
-    shutil.copy(one.folder / "one" / "run.json", one.folder / run / "run.json")
+    shutil.copy(one.folder / "one" / OWNER, one.folder / run / OWNER)
 
 
 def _wait_for(path: Path, seconds: int = 120) -> None:
