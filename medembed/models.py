@@ -4,12 +4,12 @@ What changes an embedding (prompts, max length) is set on the model itself, so t
 """
 
 import importlib.util
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medembed.errors import InputError
+from medembed.hub import commit_of
 from medembed.recipe import Model, is_local
 from medembed.run import sha256
 
@@ -38,9 +38,7 @@ def resolve(model: Model) -> Resolved:
         folder = Path(model.model)
         name = next((p.name for p in (folder, *folder.parents) if p.name not in ("model", "final")), folder.name)
         return Resolved(name, weights_hash(folder)[:40], str(folder))
-    if model.revision and re.fullmatch("[0-9a-f]{40}", model.revision):
-        return Resolved(model.model, model.revision, model.model)
-    return Resolved(model.model, _hub_commit(model), model.model)
+    return Resolved(model.model, commit_of(model.model, "model", model.revision), model.model)
 
 
 def load(model: Model, device: str | None = None) -> "SentenceTransformer":
@@ -88,24 +86,3 @@ def _packaged(model: Model) -> Path:
         what = f"the weights are not those of the recipe: sha256 {found[:12]}…, expected {weights.sha256[:12]}…"
         raise InputError.of(what, str(folder), "Reinstall the package, or mend `weights.sha256`.")
     return folder
-
-
-def _hub_commit(model: Model) -> str:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    try:
-        return str(HfApi().model_info(model.model, revision=model.revision).sha)
-    except OfflineModeIsEnabled as error:
-        mend = "Pin `revision` to a commit hash of 40 digits; offline, no branch or tag can be resolved."
-        raise InputError.of(f"{model.model} cannot be resolved offline", mend=mend) from error
-    except HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", "no")
-        mend = "Check the name and the revision; for a gated or private model set HF_TOKEN."
-        raise InputError.of(
-            f"the Hub answers {status} for {model.model}@{model.revision or 'main'}", mend=mend
-        ) from error
-    except OSError as error:
-        raise InputError.of(
-            f"the Hub cannot be reached for {model.model}", mend="Check HF_ENDPOINT and the network."
-        ) from error

@@ -76,6 +76,7 @@ class Source(Strict):
 
     local = ("source",)
     required: ClassVar[tuple[str, ...]] = ()
+    optional: ClassVar[tuple[str, ...]] = ()
     source: PathOrHub
     config: str | None = None
     split: str = "train"
@@ -87,9 +88,12 @@ class Source(Strict):
     seed: int = 42
 
     @model_validator(mode="after")
-    def _declares_licence(self) -> "Source":
+    def _fits_its_kind(self) -> "Source":
         if self.license is None and "license" not in self.columns:
             raise ValueError("say the licence of this source: `license: cc-by-4.0`, or `columns: {license: COLUMN}`")
+        if unknown := set(self.columns) - {*self.required, *self.optional, "license"}:
+            ours = ", ".join((*self.required, *self.optional, "license"))
+            raise ValueError(f"`columns` maps {', '.join(sorted(unknown))}; the columns of ours are {ours}")
         if is_local(self.source):
             for key in ("config", "revision"):
                 if getattr(self, key) is not None:
@@ -108,12 +112,14 @@ class Notes(Source):
     """Clinical notes: columns `id`, `text` and, where there is one, `title`."""
 
     required = ("id", "text")
+    optional = ("title",)
 
 
 class Pairs(Source):
     """Labelled pairs: columns `query`, `positive` and, where there are such, `title`, `query_type`, `evidence`, `note_id`."""
 
     required = ("query", "positive")
+    optional = ("title", "query_type", "evidence", "note_id")
 
 
 class Weights(Strict):
@@ -259,6 +265,7 @@ class Publish(Strict):
     folder: str | None = None
     private: bool = False
     license: str | None = None  # of the artifact; computed from the sources when none
+    about: str | None = None  # a paragraph of yours for the card
     ask: str | None = None  # a query that the published model is asked at the end, as proof
 
     @model_validator(mode="after")
@@ -287,6 +294,8 @@ class DatasetRecipe(Strict):
             raise ValueError("nothing to start from: name `notes`, `pairs` or both")
         if bool(self.notes) != (self.generate is not None):
             raise ValueError("`notes` and `generate` belong together")
+        if self.publish.ask:
+            raise ValueError("`publish.ask` belongs to a model's recipe: a dataset answers no query")
         return self
 
 

@@ -21,15 +21,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medembed.errors import Fault, InputError, RunError
-from medembed.recipe import Notes, Pairs, Source, is_local
+from medembed.hub import commit_of
+from medembed.recipe import Source, is_local
 from medembed.run import sha256
 
 Row = dict[str, str]  # our column names → text; always `where`, `source` and `license`
 
-OPTIONAL: dict[type[Source], tuple[str, ...]] = {
-    Notes: ("title",),
-    Pairs: ("title", "query_type", "evidence", "note_id"),
-}
 _LOOKED_AT = 100  # rows at a source's head that show its columns
 _SHUFFLED = 1_000  # rows of a Hub source among which a sample is drawn, after its files are shuffled
 
@@ -83,24 +80,18 @@ def check_source(source: Source) -> None:
     Raises:
         InputError: not there, not readable, empty, of another format, or without a column that the recipe needs.
     """
-    ours = (*source.required, *OPTIONAL[type(source)], "license")
-    faults = [
-        Fault(f"`columns` maps {name}, which is no column of ours", source.source, f"Ours are {', '.join(ours)}.")
-        for name in source.columns
-        if name not in ours
-    ]
     whole = source.model_copy(update={"limit": None})  # to look at its columns, no sample has to be drawn
     head = list(islice(_raw_rows(whole), _LOOKED_AT))
     rows = [item[1] for item in head if not isinstance(item, Reject)]
     if not head:
-        raise InputError(*faults, Fault("is empty: it holds no rows", source.source))
+        raise InputError.of("is empty: it holds no rows", source.source)
     if not rows:
         reasons = ", ".join(sorted({item.reason for item in head if isinstance(item, Reject)}))
-        raise InputError(*faults, Fault(f"none of its first {len(head)} rows can be read: {reasons}", source.source))
+        raise InputError.of(f"none of its first {len(head)} rows can be read: {reasons}", source.source)
     there = dict.fromkeys(name for row in rows for name in _columns_of(row))
     needed = [*map(source.column, source.required), *source.columns.values(), *source.where]
     mend = f"It has {', '.join(map(_shown, islice(there, 30)))}. Say which is ours under `columns`."
-    faults += [
+    faults = [
         Fault(f"has no column {name}", source.source, mend) for name in dict.fromkeys(needed) if name not in there
     ]
     if faults:
@@ -126,7 +117,7 @@ def source_hash(source: Source) -> str:
         InputError: the file cannot be read, or the repository not be resolved.
     """
     if not is_local(source.source):
-        return f"{source.source}@{_hub_commit(source)}"
+        return f"{source.source}@{commit_of(source.source, 'dataset', source.revision)}"
     try:
         return sha256(Path(source.source))
     except OSError as error:
@@ -167,7 +158,7 @@ def _sample(items: Iterable[_Raw], limit: int, seed: int) -> Iterator[_Raw]:
 def _under_our_names(raw: dict[str, Any], source: Source) -> Row | str:
     """The row with our column names, or the reason why it cannot be used."""
     row: Row = {}
-    for name in (*source.required, *OPTIONAL[type(source)]):
+    for name in (*source.required, *source.optional):
         if (text := _text(raw, source.column(name))) is not None:
             row[name] = text
         if name in source.required and not row.get(name, "").strip():
@@ -297,7 +288,7 @@ def _read_hub(source: Source) -> Iterator[_Raw]:
     import httpx2
     from datasets import load_dataset
 
-    commit = _hub_commit(source)
+    commit = commit_of(source.source, "dataset", source.revision)
     try:
         rows = load_dataset(source.source, source.config, split=source.split, revision=commit, streaming=True)
     except (OSError, ValueError, KeyError, httpx2.HTTPError) as error:
@@ -312,23 +303,3 @@ def _read_hub(source: Source) -> Iterator[_Raw]:
     except (OSError, httpx2.HTTPError) as error:
         what = f"the Hub broke off after row {number:,}: {type(error).__name__}"
         raise RunError.of(what, source.source, "Run the same command again.") from error
-
-
-def _hub_commit(source: Source) -> str:
-    import httpx2
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    if source.revision and re.fullmatch("[0-9a-f]{40}", source.revision):
-        return source.revision
-    try:
-        return str(HfApi().dataset_info(source.source, revision=source.revision).sha)
-    except OfflineModeIsEnabled as error:
-        mend = "Go online, or name a local file: offline, no dataset of the Hub can be read."
-        raise InputError.of("cannot be resolved offline", source.source, mend) from error
-    except HfHubHTTPError as error:
-        what = f"the Hub answers {error.response.status_code} for revision {source.revision or 'main'}"
-        mend = "Check the name and the revision; for a gated or private dataset set HF_TOKEN."
-        raise InputError.of(what, source.source, mend) from error
-    except (OSError, httpx2.HTTPError) as error:
-        raise InputError.of("the Hub cannot be reached", source.source, "Check HF_ENDPOINT and the network.") from error

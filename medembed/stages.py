@@ -24,12 +24,12 @@ def stages_of(recipe: Recipe) -> list[str]:
 
 
 def check(recipes: list[Recipe]) -> None:
-    """Look at everything that recipes name, before anything starts: sources, models, tasks.
+    """Look at everything that recipes name, before anything starts: sources, models, tasks, the place of publication.
 
     Raises:
         InputError: with all that is wrong in all of them.
     """
-    from medembed import models, sources
+    from medembed import models, publish, sources
 
     looks: list[Callable[[], object]] = []
     for recipe in recipes:
@@ -40,6 +40,7 @@ def check(recipes: list[Recipe]) -> None:
             from medembed.evaluate import check_tasks
 
             looks += [partial(models.resolve, recipe.base), partial(check_tasks, recipe.evaluate)]
+        looks.append(partial(publish.look, recipe))
     faults: list[Fault] = []
     for look in looks:
         try:

@@ -158,20 +158,18 @@ def test_pairs_alone_are_published_to_a_hub_and_used_by_repo_id(tiny_model: Path
             "name: pairs\n"
             "pairs: [{source: ./faq.jsonl, license: cc-by-4.0, columns: {query: question, positive: answer}}]\n"
             f"mine: {{retriever: {tiny_model}, negatives: 1, fewer: fill}}\n"
-            "publish: {repo: org/pairs}\n"
+            "publish: {repo: medembed/pairs}\n"
         )
         bench.run("run", "pairs.yaml")
         bench.run(
             "run",
             "model.yaml",
-            "data.dataset=org/pairs",
-            "publish.repo=org/model",
+            "data.dataset=medembed/pairs",
+            "publish.repo=medembed/model",
             "publish.folder=null",
             "publish.ask=null",
         )
-        code = (
-            "from sentence_transformers import SentenceTransformer as S; print(S('org/model').encode_query('q').shape)"
-        )
+        code = "from sentence_transformers import SentenceTransformer as S; print(S('medembed/model').encode_query('q').shape)"
         environment = bench.environment | {"HF_HOME": str(tmp_path / "elsewhere")}
         done = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "(32,)"

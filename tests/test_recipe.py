@@ -116,6 +116,11 @@ def test_a_source_without_licence_is_refused(write) -> None:
     assert "say the licence" in faults(write(DATASET.replace(", license: cc0-1.0", "")))[0]
 
 
+def test_a_mapping_of_a_column_that_is_none_of_ours_is_refused(write) -> None:
+    text = DATASET.replace("license: cc0-1.0", "license: cc0-1.0, columns: {question: q}")
+    assert "`columns` maps question" in faults(write(text))[0]
+
+
 def test_an_endpoint_with_a_key_in_it_is_refused(write) -> None:
     text = DATASET + "notes: [{source: ./pairs.jsonl, license: mit}]\ngenerate: {endpoints: ['http://u:p@host']}\n"
     assert "keys come from the environment" in faults(write(text))[0]

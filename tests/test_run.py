@@ -108,9 +108,9 @@ def test_a_full_disk_is_told_with_its_place_and_the_mend() -> None:
     with (
         pytest.raises(RunError, match="no space left on the device while doing `mine`") as caught,
         no_space_is_told("doing `mine`"),
+        full.open("w") as file,
     ):
-        with full.open("w") as file:
-            file.write("x")
+        file.write("x")
     assert caught.value.exit_code == 1
     with pytest.raises(OSError, match="other"), no_space_is_told("doing `mine`"):
         raise OSError(errno.EIO, "other")

@@ -38,16 +38,15 @@ def work(recipe: DatasetRecipe, run: Run) -> Record:
     splits = {
         name: [row for row in pairs if split_of(row["note_id"], recipe.split) == name] for name in ("train", "dev")
     }
-    if not splits["train"]:
-        raise RunError.of(
-            "no pair is left for training", str(run.path("curate")), "rejects.parquet there says what each filter took."
-        )
 
     run.write("curate", "corpus", pa.Table.from_pylist(list(corpus.values()), schema=CORPUS))
     for name, rows in splits.items():
         if rows:
             run.write("curate", f"pairs-{name}", pa.Table.from_pylist(rows, schema=PAIRS))
     record.rejects = run.write_rejects("curate", rejects)
+    if not splits["train"]:
+        mend = "rejects.parquet there says what each filter took."
+        raise RunError.of("no pair is left for training", str(run.path("curate")), mend)
     record.counts |= {
         "pairs": len(pairs),
         "train": len(splits["train"]),
