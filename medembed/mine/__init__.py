@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from medembed import models
 from medembed.errors import InputError, RunError
-from medembed.mine.encode import encode, search
+from medembed.mine.embeddings import encode, search
 from medembed.mine.negatives import Candidates, choose
 from medembed.recipe import DatasetRecipe, Mine
 from medembed.rows import passage_input, triplets_schema

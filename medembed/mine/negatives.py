@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from medembed.mine.encode import Floats, Integers
+from medembed.mine.embeddings import Floats, Integers
 from medembed.recipe import Mine
 from medembed.rows import fold
 

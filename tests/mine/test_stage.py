@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 
 from medembed import stages
 from medembed.errors import InputError, RunError
-from medembed.mine import encode as encoding
+from medembed.mine import embeddings
 from medembed.recipe import DatasetRecipe
 from medembed.run import Record, Run
 
@@ -48,7 +48,7 @@ def test_scores_are_the_retrievers_cosines(tiny_model: Path, tmp_path: Path) -> 
 def test_a_run_that_was_cut_off_encodes_only_the_blocks_that_are_missing(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoding, "BLOCK", 10)
+    monkeypatch.setattr(embeddings, "BLOCK", 10)
     (tmp_path / "whole").mkdir()
     whole, _ = mine(tmp_path / "whole", tiny_model)
     encode_document, blocks = SentenceTransformer.encode_document, []
