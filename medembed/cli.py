@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import traceback
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -252,6 +253,7 @@ def main() -> None:
     """The command: `app`, with faults told in plain words. A bug is told by its place alone: its message might quote a note."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("medembed").setLevel(logging.INFO)
+    warnings.simplefilter("ignore", FutureWarning)  # what libraries say to each other
     try:
         app(standalone_mode=False)
     except MedEmbedError as error:

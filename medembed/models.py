@@ -48,7 +48,9 @@ def load(model: Model, device: str | None = None) -> "SentenceTransformer":
         InputError: as `resolve`, and when the files are no embedding model.
     """
     from sentence_transformers import SentenceTransformer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # a bar for every loading of weights; those of long work stay
     resolved = resolve(model)
     revision = None if model.weights or is_local(model.model) else resolved.revision
     try:

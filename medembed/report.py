@@ -38,7 +38,9 @@ def ending(runs: list[Run]) -> str:
     for _, record in records:
         if asked := record.facts.get("asked"):
             lines += ["", f"asked      {asked['query']}"]
-            lines += [f"  {hit['score']:.3f}  {hit['title']}: {' '.join(hit['text'].split())}" for hit in asked["passages"]]
+            lines += [
+                f"  {hit['score']:.3f}  {hit['title']}: {' '.join(hit['text'].split())}" for hit in asked["passages"]
+            ]
     lines += [results(record) for _, record in records if record.stage == "evaluate"]
     lines += [
         f"published  {record.facts['where']} ({run.recipe.kind})"

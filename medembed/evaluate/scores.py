@@ -5,6 +5,7 @@ put in its place when it is whole: so it can be taken up again, by any stage and
 """
 
 import json
+import logging
 import shutil
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -25,6 +26,8 @@ from medembed.run import replacing
 if TYPE_CHECKING:
     from mteb.abstasks.retrieval import AbsTaskRetrieval
     from sentence_transformers import SentenceTransformer
+
+log = logging.getLogger(__name__)
 
 METRICS = ("ndcg_at_10", "mrr_at_10", "recall_at_10")
 SCORES = pa.schema(
@@ -114,6 +117,7 @@ def _measure(model: "SentenceTransformer", resolved: Resolved, task: str, evalua
     identity = {"name": name, "revision": resolved.revision}
     encoder.mteb_model_meta = encoder.mteb_model_meta.model_copy(update=identity)
 
+    log.info("evaluate: %s on %s", name, loaded.metadata.name)
     unfinished = place.with_name(f".{place.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     mteb.evaluate(

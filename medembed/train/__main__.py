@@ -9,8 +9,6 @@ import sys
 import warnings
 from pathlib import Path
 
-from transformers.utils.logging import disable_progress_bar
-
 from medembed import stages
 from medembed.errors import InputError, MedEmbedError
 from medembed.recipe import ModelRecipe
@@ -38,7 +36,6 @@ def main() -> None:
 
 def _train(recipe: ModelRecipe, run: Run) -> None:
     warnings.simplefilter("ignore", FutureWarning)  # what libraries say to each other
-    disable_progress_bar()  # of every loading of weights; ours stays
     logging.basicConfig(level=logging.WARNING if processes().is_main_process else logging.ERROR, format="%(message)s")
     if processes().is_main_process:
         logging.getLogger("medembed").setLevel(logging.INFO)
