@@ -57,14 +57,14 @@ class Bench:
         process.wait()
 
     def artifacts(self) -> dict[str, str]:
-        """Every published file by hash, but for what a clock or this folder's place may change: the manifest's `measured`."""
+        """Every published file by hash; of the manifest all but `measured`, which a clock may change."""
         found = {}
         for path in sorted((self.folder / "hub").rglob("*")):
             if path.name == "provenance.json":
                 manifest = json.loads(path.read_text())
                 del manifest["measured"]
                 found[str(path.relative_to(self.folder))] = json.dumps(manifest, sort_keys=True)
-            elif path.is_file() and path.name != "README.md":
+            elif path.is_file():
                 found[str(path.relative_to(self.folder))] = sha256(path)
         return found
 
