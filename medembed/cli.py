@@ -4,6 +4,7 @@ Standard output carries the report, standard error progress and faults. Exit cod
 finished (the same command goes on), 130 stopped by Ctrl-C.
 """
 
+import json
 import logging
 import os
 import shutil
@@ -18,7 +19,7 @@ import typer
 
 from medembed import __version__, report, resources, stages
 from medembed.errors import Fault, InputError, MedEmbedError
-from medembed.recipe import Recipe
+from medembed.recipe import DatasetRecipe, ModelRecipe, Recipe, contradictions
 from medembed.recipe_file import dataset_recipe_of, load
 from medembed.run import Record, Run
 
@@ -45,7 +46,10 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Values of the recipe to override.", show_default=False),
 ]
-RunDir = Annotated[Path | None, typer.Option(metavar="DIR", help="The run folder; else runs/<name of the recipe>.")]
+RunDir = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Else runs/<name of the recipe>. A model's dataset has its own beside it."),
+]
 Endpoint = Annotated[
     list[str] | None, typer.Option(metavar="URL", help="Ask this server, not the recipe's. May be repeated.")
 ]
@@ -172,18 +176,21 @@ def copy_recipe(
     to: Annotated[Path, typer.Argument(help="A folder of yours.")] = Path(),
 ) -> None:
     """Copy a recipe, or a folder of them with its data, to make it yours."""
-    source = resources.recipes().get(name, resources.folder("recipes") / name)
-    target = to / source.name
-    if not source.exists() or ".." in Path(name).parts:
+    known = resources.recipes()
+    folders = {recipe.rpartition("/")[0]: path.parent for recipe, path in known.items()}
+    if (source := (known | folders).get(name.strip("/"))) is None:
         raise InputError.of(f"there is no recipe {name!r}", mend="`medembed recipes list` shows them.")
+    if any(path.suffix != ".yaml" for path in source.parent.iterdir()):
+        source = source.parent if source.is_file() else source  # it stands on data that lies beside it
+    target = to / source.name
     if target.exists():
         raise InputError.of("stands already", str(target), "Remove it, or copy to another folder.")
-    if source.is_dir():
-        shutil.copytree(source, target)
-    else:
+    try:
         to.mkdir(parents=True, exist_ok=True)
-        shutil.copy(source, target)
-    typer.echo(str(target))
+        copied = shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+    except OSError as error:
+        raise InputError.of(f"cannot be written: {error.strerror}", str(to), "Copy to another folder.") from error
+    typer.echo(str(copied))
 
 
 # ---- what the commands share -----------------------------------------------------------------------------------------
@@ -205,6 +212,15 @@ def _chain(
             jobs.append(Job.of(each, values, run_dir))
         except InputError as error:
             faults += error.faults
+    if any(text.startswith("name=") for text in theirs if first):
+        faults.append(
+            Fault("the name of a dataset is set in its own recipe: by it the model finds the data", "dataset.name")
+        )
+    match [job.recipe for job in jobs]:
+        case [DatasetRecipe() as dataset, ModelRecipe() as model]:
+            faults += [Fault(f"`{key}`: {what}", str(path)) for key, what in contradictions(dataset, model)]
+        case [_, _]:
+            faults.append(Fault("`data.dataset`: is not the recipe of a dataset", str(path)))
     if faults:
         raise InputError(*faults)
     for job in jobs[:-1]:
@@ -232,7 +248,7 @@ def _perform(stage: str, job: Job, config_file: Path | None = None) -> Record:
 
 
 def _asking(endpoints: list[str] | None) -> list[str]:
-    return [f"generate.endpoints=[{', '.join(endpoints)}]"] if endpoints else []
+    return [f"generate.endpoints={json.dumps(endpoints)}"] if endpoints else []
 
 
 def _going_to(place: str | None) -> list[str]:
@@ -255,7 +271,8 @@ def main() -> None:
     logging.getLogger("medembed").setLevel(logging.INFO)
     warnings.simplefilter("ignore", FutureWarning)  # what libraries say to each other
     try:
-        app(standalone_mode=False)
+        if app(standalone_mode=False) == 130:  # typer's word for Ctrl-C
+            raise KeyboardInterrupt
     except MedEmbedError as error:
         for fault in error.faults:
             typer.secho(f"error: {fault}", err=True)
@@ -263,8 +280,6 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("stopped; the same command goes on from here", err=True)
         sys.exit(130)
-    except typer.Exit as leave:
-        sys.exit(leave.exit_code)
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own: a wrong option
             typer.echo(f"error: {error.format_message()}", err=True)

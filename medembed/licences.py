@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 
 UNKNOWN = "unknown"
+OTHER = "other"  # the Hub's word for terms of one's own
 HUB_IDS = frozenset(
     """afl-3.0 agpl-3.0 apache-2.0 artistic-2.0 bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc0-1.0 cc-by-2.0
     cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0
@@ -43,4 +44,4 @@ def is_open(licence: str) -> bool:
 def of_all(licences: Iterable[str]) -> str:
     """The licence of what several rows make: theirs when it is one and the Hub knows it, else `other`."""
     found = set(licences)
-    return found.pop() if len(found) == 1 and found <= HUB_IDS else "other"
+    return found.pop() if len(found) == 1 and found <= HUB_IDS else OTHER

@@ -36,7 +36,7 @@ def resolve(model: Model) -> Resolved:
         return Resolved(model.model, model.weights.sha256[:40], str(_packaged(model)))
     if is_local(model.model):
         folder = Path(model.model)
-        name = next((p.name for p in (folder, *folder.parents) if p.name not in ("model", "final")), folder.name)
+        name = next((p.name for p in (folder, *folder.parents) if p.name not in ("model", "train")), folder.name)
         return Resolved(name, weights_hash(folder)[:40], str(folder))
     return Resolved(model.model, commit_of(model.model, "model", model.revision), model.model)
 

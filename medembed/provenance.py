@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medembed import __version__
-from medembed.licences import UNKNOWN, identify, of_all
+from medembed.licences import OTHER, UNKNOWN, identify, is_open, of_all
 from medembed.recipe import Recipe, is_local
 from medembed.run import Run
 from medembed.stages import stages_of
@@ -42,6 +42,7 @@ def manifest(recipe: Recipe, run: Run) -> dict[str, Any]:
     said = without_paths(_said(recipe))
     origins = _origins(run) if recipe.kind == "dataset" else {}
     dataset = records["train"].facts.get("dataset") or {} if "train" in records else {}
+    upstream = _upstream(dataset.get("provenance"))
     return {
         "format": FORMAT,
         "kind": recipe.kind,
@@ -51,7 +52,7 @@ def manifest(recipe: Recipe, run: Run) -> dict[str, Any]:
         "medembed": {"version": __version__, "commit": _commit(Path(__file__).parent.parent)},
         "python": platform.python_version(),
         "libraries": {name: found for name in LIBRARIES if (found := _version(name))},
-        "license": recipe.publish.license or (of_all(licences_of(origins)) if origins else MODEL_LICENCE),
+        "license": recipe.publish.license or (of_all(licences_of(origins)) if origins else _of_model(upstream)),
         "origins": origins,
         "stages": {
             stage: {
@@ -62,7 +63,7 @@ def manifest(recipe: Recipe, run: Run) -> dict[str, Any]:
             }
             for stage, record in records.items()
         },
-        "upstream": _upstream(dataset.get("provenance")),
+        "upstream": upstream,
         "measured": {stage: without_paths(record.measured) for stage, record in records.items()},
     }
 
@@ -83,6 +84,11 @@ def without_paths(value: Any) -> Any:
 def licences_of(origins: dict[str, list[dict[str, Any]]]) -> list[str]:
     """The licences in a manifest's `origins`, each once, that of most rows first."""
     return list(dict.fromkeys(row.get("license", UNKNOWN) for rows in origins.values() for row in rows))
+
+
+def _of_model(upstream: dict[str, Any] | None) -> str:
+    """The licence of a model: ours, if all data that it is known to have learned from is open."""
+    return MODEL_LICENCE if all(map(is_open, licences_of(upstream["origins"]) if upstream else [])) else OTHER
 
 
 def _said(recipe: Recipe) -> dict[str, Any]:

@@ -5,8 +5,8 @@ or end like a data file; those written in a recipe are relative to its folder, t
 folder. Imports neither torch nor any library of the Hub.
 """
 
+import os
 import re
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
@@ -14,7 +14,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from medembed import resources
 
 DATA_SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".csv")
-QUERY_TYPES = ("keyword", "question", "treatment", "lay", "shorthand", "comparison")
 QueryType = Literal["keyword", "question", "treatment", "lay", "shorthand", "comparison"]
 
 Count = Annotated[int, Field(gt=0)]
@@ -30,13 +29,13 @@ UNCHECKED_PATHS = {"paths": "unchecked"}  # a validation context: for what was r
 
 
 def _existing(value: str, info: ValidationInfo) -> str:
-    if info.context != UNCHECKED_PATHS and is_local(value) and not Path(value).exists():
+    if info.context != UNCHECKED_PATHS and is_local(value) and not os.path.exists(value):  # noqa: PTH110 (never raises)
         raise ValueError(f"there is no {value}")
     return value
 
 
 def _hub_id(value: str) -> str:
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", value):
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", value) or re.search(r"--|\.\.|\.git$", value):
         raise ValueError("a Hub repository is named org/name")
     return value
 
@@ -48,7 +47,7 @@ def _name(value: str) -> str:
 
 
 def _url(value: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/@]+(/\S*)?", value):
+    if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s?#@]*)?", value):
         raise ValueError("an endpoint is a URL such as http://localhost:8080; keys come from the environment")
     return value.rstrip("/")
 
@@ -178,7 +177,7 @@ class Generate(Strict):
     endpoints: list[Annotated[str, AfterValidator(_url)]] = []
     recorded: PathOrHub | None = None  # a journal of replies: where no endpoint is named, it answers
     prompt: str = "clinical-queries-v1"
-    queries: dict[QueryType, Count] = {"keyword": 2, "question": 2, "treatment": 2}
+    queries: Annotated[dict[QueryType, Count], Field(min_length=1)] = {"keyword": 2, "question": 2, "treatment": 2}
     passages: Passages = Passages()
     max_note_words: Count = (
         3000  # a longer note is cut in the request, and counted; its passages all stay in the corpus
@@ -247,7 +246,9 @@ class Mine(Strict):
         0.95  # a negative scores below this share of the positive's score
     )
     exclude_note: bool = False  # no negative from the positive's own note
-    fewer: Literal["drop", "fill"] = "drop"  # a row that found fewer: reject it, or fill up with random passages
+    fewer: Literal["drop", "fill"] = (
+        "drop"  # a row that found fewer: reject it, or fill up with random ones below the same margin
+    )
     batch_size: Count = 32
     seed: int = 42
 
@@ -262,7 +263,7 @@ class Publish(Strict):
     """Where the artifact goes: a Hub repository, or a local folder with the layout of one."""
 
     repo: Annotated[str, AfterValidator(_hub_id)] | None = None
-    folder: str | None = None
+    folder: Annotated[str, Field(min_length=1)] | None = None
     private: bool = False
     license: str | None = None  # of the artifact; computed from the sources when none
     about: str | None = None  # a paragraph of yours for the card
@@ -310,6 +311,14 @@ class Data(Strict):
     revision: str | None = None
     config: Literal["triplets", "pairs"] = "triplets"
     limit: Count | None = None
+
+    @model_validator(mode="after")
+    def _names_a_dataset(self) -> "Data":
+        if not is_local(self.dataset):
+            _hub_id(self.dataset)
+        elif self.revision:
+            raise ValueError("`revision` belongs to a dataset on the Hub; this one is local")
+        return self
 
 
 class Train(Strict):
@@ -366,3 +375,17 @@ class ModelRecipe(Strict):
 
 
 Recipe = DatasetRecipe | ModelRecipe
+
+
+def contradictions(dataset: DatasetRecipe, model: ModelRecipe) -> list[tuple[str, str]]:
+    """What a model's recipe says that cannot be true with the recipe of its dataset: (key of the model's recipe, what)."""
+    found = []
+    if dataset.name == model.name:
+        found.append(("name", "the dataset's recipe has the same name: they would share a run folder"))
+    if dataset.publish.folder and dataset.publish.folder == model.publish.folder:
+        found.append(("publish.folder", "the dataset is published to the same folder"))
+    if model.data.config == "triplets" and dataset.mine is None:
+        found.append(("data.config", "the dataset's recipe has no section `mine`: say `pairs`"))
+    if dataset.mine and (model.train.negatives or 0) > dataset.mine.negatives:
+        found.append(("train.negatives", f"the dataset's recipe mines {dataset.mine.negatives} a row"))
+    return found

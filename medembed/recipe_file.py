@@ -78,41 +78,42 @@ def _override(data: dict[str, Any], lines: Lines, overrides: tuple[str, ...]) ->
     for text in overrides:
         key, _, value = text.partition("=")
         try:
-            parsed = parse_yaml(value, source=text)[0]
+            parsed = parse_yaml(value, source=f"{key}=…")[0]
         except InputError as error:
             faults += error.faults
             continue
         node: Any = data
-        *parents, last = [int(part) if part.isdigit() else part for part in key.split(".")]
+        *parents, last = [int(part) if part.isascii() and part.isdigit() else part for part in key.split(".")]
+        holder = {last: parsed}
+        _resolve(holder, Path.cwd())
         try:
             for part in parents:
                 node = node.setdefault(part, {}) if isinstance(node, dict) else node[part]
-            node[last] = _absolute(parsed, Path.cwd())
-        except (IndexError, TypeError):
-            faults.append(Fault(f"the recipe has no {key} that could be set", text))
-        lines.overridden((*parents, last), text)
+            node[last] = holder[last]
+        except (IndexError, TypeError, AttributeError):
+            faults.append(Fault("the recipe has nothing of this name that could be set", f"{key}=…"))
+        lines.overridden((*parents, last), f"{key}=…")  # not the value: it may hold what was never meant to be shown
     return faults
 
 
 def _resolve(node: Any, folder: Path) -> None:
     """Make the local paths under the keys that may hold one absolute, in place."""
-    path_keys = {key for model in (Source, Model, Generate, Data, Evaluate) for key in model.local} | {
-        "retriever",
-        "base",
-    }
     for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
-        if isinstance(value, dict) or (isinstance(value, list) and key not in path_keys):
-            _resolve(value, folder)
-        elif key in path_keys:
+        if key in _PATH_KEYS and isinstance(value, str):
             node[key] = _absolute(value, folder)
+        elif key in _PATH_KEYS and isinstance(value, list):
+            node[key] = [_absolute(item, folder) if isinstance(item, str) else item for item in value]
+        elif key not in ("where", "columns"):  # those hold names of columns and patterns
+            _resolve(value, folder)
 
 
-def _absolute(value: Any, folder: Path) -> Any:
-    if isinstance(value, list):
-        return [_absolute(item, folder) for item in value]
-    if isinstance(value, str) and is_local(value):
-        return os.path.normpath(folder.absolute() / Path(value).expanduser())
-    return value
+_PATH_KEYS = {key for model in (Source, Model, Generate, Data, Evaluate) for key in model.local} | {"retriever", "base"}
+
+
+def _absolute(value: str, folder: Path) -> str:
+    if not is_local(value):
+        return value
+    return os.path.normpath(folder.absolute() / os.path.expanduser(value))  # noqa: PTH111 (never raises)
 
 
 def _validate(
@@ -192,6 +193,8 @@ def parse_yaml(text: str | Path, source: str | None = None) -> tuple[Any, Lines]
             content = text.read_text(encoding="utf-8")
         else:
             content = text
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content, Loader=yaml.SafeLoader)):
+            raise ValueError("it has aliases (*name), which recipes do without")
         node = yaml.compose(content, Loader=yaml.SafeLoader)
         value = _construct(node, (), lines) if node is not None else None
     except FileNotFoundError as error:
@@ -202,7 +205,7 @@ def parse_yaml(text: str | Path, source: str | None = None) -> tuple[Any, Lines]
         raise InputError.of(f"cannot be read: {error.strerror}", file) from error
     except UnicodeDecodeError as error:
         raise InputError.of("is not UTF-8 text", file) from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{file}:{mark.line + 1}" if mark else file
         raise InputError.of(f"is not YAML: {getattr(error, 'problem', None) or error}", where) from error

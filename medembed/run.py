@@ -2,6 +2,7 @@
 
     runs/<recipe name>/
       recipe.json                        whose folder it is
+      measured/                          scores by model and task; superseded/ what other settings left
       journal.jsonl                      replies of the LLM (kept over all changes of the recipe)
       generate/{corpus,pairs,rejects}.parquet, record.json
       curate/{corpus,pairs-train,pairs-dev,rejects}.parquet, record.json
@@ -44,6 +45,7 @@ class Record:
 
     stage: str
     fingerprint: str = ""
+    said: Any = None  # what the recipe said of the stage
     counts: dict[str, int] = field(default_factory=dict)  # what went in and came out, in the order of the report
     rejects: dict[str, int] = field(default_factory=dict)  # reason → rows
     facts: dict[str, Any] = field(
@@ -76,9 +78,9 @@ class Run:
                 )
             self.folder.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(self.folder / ".lock", timeout=0):
-                theirs = read_json(owner) if owner.exists() else mine
-                if any(theirs.get(key) != mine[key] for key in ("kind", "name")):
-                    what = f"belongs to another recipe: {theirs.get('kind')} {theirs.get('name')}"
+                theirs = read_owner(self.folder) if owner.exists() else mine
+                if any(theirs[key] != mine[key] for key in ("kind", "name")):
+                    what = f"belongs to another recipe: {theirs['kind']} {theirs['name']}"
                     raise InputError.of(what, str(self.folder), "Choose another `--run-dir`, or rename the recipe.")
                 write_json(owner, mine)
                 yield self
@@ -100,8 +102,8 @@ class Run:
         folder = run.folder.parent / name
         if not (folder / OWNER).exists():
             raise InputError.of(f"{name} has not been run", str(folder), "Run `medembed run` with its recipe first.")
-        theirs = read_json(folder / OWNER)
-        if theirs.get("kind") != "dataset":
+        theirs = read_owner(folder)
+        if theirs["kind"] != "dataset":
             raise InputError.of("is the run folder of a model, not of a dataset", str(folder))
         return cls(DatasetRecipe.model_validate(theirs, context=UNCHECKED_PATHS), folder)
 
@@ -140,8 +142,10 @@ class Run:
     # ---- stages ----
 
     def record(self, stage: str) -> Record | None:
-        path = self.path(stage, "record.json")
-        return Record(**read_json(path)) if path.exists() else None
+        try:
+            return Record(**read_json(self.path(stage, "record.json")))
+        except (InputError, TypeError):  # there is none, or one of another form: not done
+            return None
 
     def finished(self, stage: str) -> Record:
         """The record of a stage that another one needs.
@@ -156,25 +160,26 @@ class Run:
         )
 
     def done(self, stage: str, fingerprint: str) -> Record | None:
-        """The record of `stage`, if it was done just so and its outputs still stand."""
+        """The record of `stage`, if it was done just so and its outputs still stand as it wrote them."""
         record = self.record(stage)
         if record is None or record.fingerprint != fingerprint:
             return None
-        return record if all(self.path(stage, name).exists() for name in record.outputs) else None
+        paths = {self.path(stage, name): had for name, had in record.outputs.items()}
+        return record if all(path.exists() and sha256(path) == had for path, had in paths.items()) else None
 
-    def perform(self, stage: str, fingerprint: str, work: Callable[[], Record]) -> Record:
+    def perform(self, stage: str, fingerprint: str, work: Callable[[], Record], said: Any = None) -> Record:
         """Do the `work` of a stage and write its record.
 
         What another recipe or other inputs left in the stage's folder is set aside first: never mixed in, never deleted.
         What the same recipe left unfinished is taken up.
         """
         started = self.path(stage, "started.json")
-        if started.exists() and read_json(started)["fingerprint"] != fingerprint:
+        if started.exists() and read_json(started) != {"fingerprint": fingerprint}:
             self._set_aside(stage)
         write_json(started, {"fingerprint": fingerprint})
         clock = time.monotonic()
         record = work()
-        record.fingerprint = fingerprint
+        record.fingerprint, record.said = fingerprint, said
         record.measured["seconds"] = round(time.monotonic() - clock, 1)
         record.outputs = {
             p.relative_to(self.path(stage)).as_posix(): sha256(p) for p in sorted(self.path(stage).glob("*.parquet"))
@@ -243,6 +248,14 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError.of("cannot be read as JSON", str(path), "Remove it and run again.") from error
+
+
+def read_owner(folder: Path) -> dict[str, Any]:
+    """The recipe whose run folder this is, as it was run last."""
+    owner = read_json(folder / OWNER)
+    if not isinstance(owner, dict) or not {"kind", "name"} <= owner.keys():
+        raise InputError.of("does not say whose run folder this is", str(folder / OWNER), "Choose another `--run-dir`.")
+    return owner
 
 
 def sha256(path: Path) -> str:

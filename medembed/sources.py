@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import heapq
 import json
+import math
 import re
 import zlib
 from collections.abc import Iterable, Iterator
@@ -169,9 +170,12 @@ def _under_our_names(raw: dict[str, Any], source: Source) -> Row | str:
 
 
 def _text(raw: dict[str, Any], column: str) -> str | None:
-    """The text of a column; None where there is none, or a list or struct in its place."""
+    """The text of a column; None where there is none, or something in its place that is neither text nor a number."""
     value = _reach(raw, column)
-    return None if value is None or isinstance(value, dict | list) else _encodable(str(value))
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    is_text = isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+    return _encodable(str(value)) if is_text else None
 
 
 def _reach(raw: dict[str, Any], column: str) -> Any:
@@ -191,7 +195,7 @@ def _columns_of(raw: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 def _shown(column: str) -> str:
     """A column's name as an error may show it: a CSV without a header has text of a note for names."""
-    return column if re.fullmatch(r"[\w .-]{1,40}", column) else "…"
+    return column if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}", column) else "…"
 
 
 def _encodable(text: str) -> str:

@@ -61,8 +61,9 @@ def perform(stage: str, recipe: Recipe, run: Run, skipping: Callable[[Record], N
     """Do a stage, or, when it was done with the same recipe and inputs, call `skipping` with its record."""
     module = import_module(f"medembed.{stage}")
     with no_space_is_told(f"doing `{stage}`"), run.locked():
-        today = fingerprint(stage, *module.inputs(recipe, run))
+        said, read = module.inputs(recipe, run)
+        today = fingerprint(stage, said, read)
         if record := run.done(stage, today):
             skipping(record)
             return record
-        return run.perform(stage, today, lambda: module.work(recipe, run))
+        return run.perform(stage, today, lambda: module.work(recipe, run), said)

@@ -77,7 +77,7 @@ def make(folder: Path, tiny_model: Path, environment: dict[str, str] | None = No
         "name: dataset\n"
         "notes: [{source: ./notes.jsonl, license: cc0-1.0}]\n"
         "generate: {endpoints: ['http://127.0.0.1:9'], queries: {keyword: 2, question: 1}}\n"
-        f"mine: {{retriever: {tiny_model}, negatives: 1, fewer: fill}}\n"
+        f"mine: {{retriever: {tiny_model}, negatives: 1, fewer: fill, relative_margin: 1}}\n"
         "publish: {folder: hub/dataset}\n"
     )
     (folder / "model.yaml").write_text(
@@ -157,7 +157,7 @@ def test_pairs_alone_are_published_to_a_hub_and_used_by_repo_id(tiny_model: Path
             "kind: dataset\n"
             "name: pairs\n"
             "pairs: [{source: ./faq.jsonl, license: cc-by-4.0, columns: {query: question, positive: answer}}]\n"
-            f"mine: {{retriever: {tiny_model}, negatives: 1, fewer: fill}}\n"
+            f"mine: {{retriever: {tiny_model}, negatives: 1, fewer: fill, relative_margin: 1}}\n"
             "publish: {repo: medembed/pairs}\n"
         )
         bench.run("run", "pairs.yaml")

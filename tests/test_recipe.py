@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from medembed import resources
+from medembed.cli import _chain
 from medembed.errors import InputError
 from medembed.recipe import DatasetRecipe, ModelRecipe
 from medembed.recipe_file import load
@@ -69,7 +70,8 @@ def test_a_wrong_value_is_told_once_without_an_echo(write) -> None:
         ("- a\n- b\n", "holds no mapping"),
         ("", "holds no mapping"),
         ("name: x\n", "`kind` is neither"),
-        ("a: &x [*x]\n", "is not YAML"),
+        ("a: &x [1]\nb: *x\n", "aliases"),
+        ("? [a]\n: 1\n", "is not YAML"),
     ],
 )
 def test_broken_yaml_is_told_plainly(write, text: str, says: str) -> None:
@@ -96,7 +98,7 @@ def test_an_override_sets_nested_values_and_list_items(write) -> None:
 
 def test_a_wrong_override_is_told_by_its_own_text(write) -> None:
     told = faults(write(DATASET), "mine.negatives=many", "pairs.5.limit=1", "nonsense=1")
-    assert [fault.split(":")[0] for fault in told] == ["pairs.5.limit=1", "mine.negatives=many", "nonsense=1"]
+    assert [fault.split(":")[0] for fault in told] == ["pairs.5.limit=…", "mine.negatives=…", "nonsense=…"]
 
 
 def test_paths_of_the_recipe_are_relative_to_it_and_those_of_an_override_to_the_current_folder(
@@ -121,9 +123,45 @@ def test_a_mapping_of_a_column_that_is_none_of_ours_is_refused(write) -> None:
     assert "`columns` maps question" in faults(write(text))[0]
 
 
-def test_an_endpoint_with_a_key_in_it_is_refused(write) -> None:
-    text = DATASET + "notes: [{source: ./pairs.jsonl, license: mit}]\ngenerate: {endpoints: ['http://u:p@host']}\n"
-    assert "keys come from the environment" in faults(write(text))[0]
+@pytest.mark.parametrize("url", ["http://u:hush@host", "http://host/v1?api_key=hush", ""])
+def test_an_endpoint_with_a_key_in_it_is_refused_and_the_key_not_told(write, url: str) -> None:
+    text = DATASET + "notes: [{source: ./pairs.jsonl, license: mit}]\n"
+    (told,) = faults(write(text), f'generate.endpoints=["{url}"]')
+    assert "keys come from the environment" in told and "hush" not in told
+
+
+@pytest.mark.parametrize(
+    "override", ["mine.²=1", "base.model=~nouser/x", f"mine.retriever=./{'x' * 400}", "kind.x=1", "=1"]
+)
+def test_odd_overrides_are_faults(write, override: str) -> None:
+    assert faults(write(DATASET), override)
+
+
+def test_only_what_is_a_path_is_taken_for_one(write) -> None:
+    path = write(DATASET.replace("license: cc0-1.0", 'license: cc0-1.0, where: {source: "/wiki/"}'))
+    recipe = load(path, ("publish.about=See notes.csv",))
+    assert isinstance(recipe, DatasetRecipe)
+    assert recipe.pairs[0].where == {"source": "/wiki/"} and recipe.publish.about == "See notes.csv"
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (["train.negatives=5"], "mines 1 a row"),
+        (["name=medembed-quickstart-triplets"], "the same name"),
+        (["publish.folder=hub/medembed-quickstart-triplets"], "the same folder"),
+        (["data.revision=v1"], "this one is local"),
+        (["data.dataset=somewhere"], "org/name"),
+        (["dataset.name=other"], "set in its own recipe"),
+        (
+            [f"data.dataset={resources.folder('recipes')}/models/medembed-small-v1.yaml"],
+            "is not the recipe of a dataset",
+        ),
+    ],
+)
+def test_a_model_that_contradicts_its_dataset_is_refused(values: list[str], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        _chain(resources.folder("recipes") / "quickstart" / "model.yaml", values)
 
 
 def test_every_recipe_that_comes_along_is_valid() -> None:

@@ -29,6 +29,7 @@ class Journal:
         self.models: set[str] = set()
         self._answers: dict[str, int] = {}  # key → where its record begins in the file
         self._failures: dict[str, Failure] = {}
+        self._unended = False
         try:
             self._file = path.open("rb" if read_only else "a+b")
         except OSError as error:
@@ -36,6 +37,7 @@ class Journal:
         whole = self._read()
         if not read_only:
             self._file.truncate(whole)
+            self._file.write(b"\n" if self._unended else b"")
         self._failed_before = set(self._failures)
         self._failures = {key: failure for key, failure in self._failures.items() if failure.permanent}
 
@@ -78,14 +80,15 @@ class Journal:
         place = 0
         self._file.seek(0)
         for number, line in enumerate(self._file, 1):
-            if not line.endswith(b"\n"):
-                log.warning("%s: its last record is torn; that request will be asked again", self.path)
-                break
             try:
                 self._know(json.loads(line), place)
             except (ValueError, LookupError, TypeError, RecursionError):
+                if not line.endswith(b"\n"):
+                    log.warning("%s: its last record is torn; that request will be asked again", self.path)
+                    break
                 log.warning("%s:%d: is no record of a reply and is passed over", self.path, number)
             place += len(line)
+            self._unended = not line.endswith(b"\n")  # the last record is whole but for its line's end
         return place
 
     def _know(self, record: dict[str, Any], place: int) -> None:

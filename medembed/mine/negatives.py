@@ -9,6 +9,7 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 from medembed.mine.embeddings import Floats, Integers
@@ -50,9 +51,9 @@ def choose(pairs: list[Row], found: Candidates, options: Mine) -> tuple[list[Row
         )
         negatives = _distinct(allowed, folded, options.negatives)
         if len(negatives) < options.negatives and options.fewer == "fill":
-            negatives = _distinct(
-                _filled(negatives, i, pair, found, barred, folded, options), folded, options.negatives
-            )
+            drawn = _drawn(i, pair, found, barred, folded, options.seed)
+            allowed = ((j, s) for j, s in chain(negatives, drawn) if s < ceiling)
+            negatives = _distinct(allowed, folded, options.negatives)
         if len(negatives) < options.negatives:
             where = f"note {pair['note_id']}, passage {pair['passage_id']}"
             row = json.dumps({"query": pair["query"], "positive": pair["positive"]}, ensure_ascii=False)
@@ -82,19 +83,11 @@ def _distinct(candidates: Iterator[tuple[int, float]], folded: list[str], most: 
     return list(taken.values())
 
 
-def _filled(
-    negatives: list[tuple[int, float]],
-    i: int,
-    pair: Row,
-    found: Candidates,
-    barred: set[str],
-    folded: list[str],
-    options: Mine,
+def _drawn(
+    i: int, pair: Row, found: Candidates, barred: set[str], folded: list[str], seed: int
 ) -> Iterator[tuple[int, float]]:
-    """The negatives that were found, then random passages of other notes."""
-    yield from negatives
-    seed = hashlib.sha256(f"{options.seed}:{pair['passage_id']}:{pair['query']}".encode()).hexdigest()
-    order = random.Random(seed).sample(range(len(folded)), len(folded))
-    for j in order:
+    """Passages of other notes in random order, with their scores."""
+    draw = hashlib.sha256(f"{seed}:{pair['passage_id']}:{pair['query']}".encode()).hexdigest()
+    for j in random.Random(draw).sample(range(len(folded)), len(folded)):
         if folded[j] not in barred and found.corpus[j]["note_id"] != pair["note_id"]:
             yield j, float(found.queries[i] @ found.passages[j])

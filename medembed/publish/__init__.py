@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ TOLERANCE = 1e-5
 
 def inputs(recipe: Recipe, run: Run) -> tuple[Any, Any]:
     records = {stage: run.finished(stage) for stage in stages_of(recipe)[:-1]}
+    for stage, record in records.items():
+        _done_as_it_is_told(stage, record, recipe, run)
     if isinstance(recipe, ModelRecipe):
         _evaluated_this_model(records["evaluate"], run)
     said = {"name": recipe.name, "publish": recipe.publish.model_dump(mode="json")}
@@ -55,7 +58,7 @@ def work(recipe: Recipe, run: Run) -> Record:
         record.facts |= _prove_dataset(recipe, run, loaded_from, revision)
     record.outputs = {f"repo/{path}": sha256(folder / path) for path in artifact if path != push.PROVENANCE}
     if revision is None:  # so that the stage is not done once somebody has removed the published folder
-        record.outputs[str(Path(loaded_from) / "README.md")] = sha256(folder / "README.md")
+        record.outputs |= {str(Path(loaded_from, path)): sha256(folder / path) for path in artifact}
     return record
 
 
@@ -88,6 +91,8 @@ def contents(recipe: Recipe, run: Run) -> dict[str, Path | bytes]:
     """
     made_of = manifest(recipe, run)
     if isinstance(recipe, ModelRecipe):
+        if not recipe.publish.license:
+            _may_be_public(recipe, licences_of((made_of["upstream"] or {}).get("origins", {})))
         card = cards.model_card(made_of)
         files = _model_files(run)
     else:
@@ -99,6 +104,7 @@ def contents(recipe: Recipe, run: Run) -> dict[str, Path | bytes]:
             for config, splits in tables.items()
             for split, path in splits.items()
         }
+    made_of["files"] = sorted(["README.md", push.PROVENANCE, *files])
     told = json.dumps(made_of, indent=2, ensure_ascii=False) + "\n"
     return {"README.md": card.encode(), push.PROVENANCE: told.encode(), **files}
 
@@ -136,12 +142,21 @@ def _described(splits: dict[str, Path]) -> cards.Table:
     return cards.Table({split: pq.read_metadata(path).num_rows for split, path in splits.items()}, columns)
 
 
-def _may_be_public(recipe: DatasetRecipe, found: list[str]) -> None:
+def _may_be_public(recipe: Recipe, found: list[str]) -> None:
     closed = [licence for licence in found if not licences.is_open(licence)]
     if closed and recipe.publish.repo and not recipe.publish.private:
         what = f"the data is not open: rows under {', '.join(closed)}"
         mend = "Say `publish.private: true`, publish to a folder, or leave these sources out."
+        if recipe.kind == "model":
+            mend += " Or take it upon you: `publish.license` says under which licence the model goes out."
         raise InputError.of(what, f"publish.repo: {recipe.publish.repo}", mend)
+
+
+def _done_as_it_is_told(stage: str, record: Record, recipe: Recipe, run: Run) -> None:
+    """A card must not tell settings that a stage was not done with."""
+    if record.said is not None and import_module(f"medembed.{stage}").inputs(recipe, run)[0] != record.said:
+        what = f"`{stage}` was done with other settings than the recipe now says"
+        raise InputError.of(what, str(run.folder), "Run `medembed run` with the recipe.")
 
 
 def _evaluated_this_model(evaluated: Record, run: Run) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medembed.errors import InputError, MedEmbedError, RunError
-from medembed.publish.push import PROVENANCE, Stored, files_of, needed, parsed, refuse_foreign
+from medembed.publish.push import PROVENANCE, Stored, files_of, needed, parsed, put_there, refuse_foreign
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -114,7 +114,9 @@ def _look(api: "HfApi", place: Place, revision: str = "main") -> tuple[str, dict
     if PROVENANCE in found:
         with tempfile.TemporaryDirectory() as cache:
             file = api.hf_hub_download(place.repo, PROVENANCE, repo_type=place.kind, revision=head, cache_dir=cache)
-            refuse_foreign(parsed(Path(file).read_bytes()), place.mine, place.repo)
+            manifest = parsed(Path(file).read_bytes())
+        refuse_foreign(manifest, place.mine, place.repo)
+        found = {path: stored for path, stored in found.items() if path in put_there(manifest)}
     elif found.keys() - {"README.md"}:
         refuse_foreign(None, place.mine, place.repo)
     return head, found

@@ -6,6 +6,7 @@ an artifact of the same kind and name is never overwritten.
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,6 +50,12 @@ def needed(artifact: Artifact, there: Mapping[str, Stored]) -> dict[str, str]:
     return {path: action for path, action in changes(artifact, there).items() if action != "keep"}
 
 
+def put_there(manifest: Any) -> set[str]:
+    """The files that an artifact's manifest lists as its own; all others are somebody else's, and are left alone."""
+    listed = manifest.get("files") if isinstance(manifest, dict) else None
+    return {str(path) for path in listed} if isinstance(listed, list) else set()
+
+
 def refuse_foreign(owner: Any, mine: Mapping[str, str], where: str) -> None:
     """`owner`: the manifest that stands there, or None."""
     theirs = owner if isinstance(owner, dict) else {}
@@ -72,13 +79,20 @@ def in_folder(target: Path, mine: Mapping[str, str]) -> dict[str, Stored]:
     """The files of a folder to publish to; none when it does not stand yet.
 
     Raises:
-        InputError: it is a file, or holds something other than the artifact `mine` (kind and name).
+        InputError: it cannot be written, or holds something other than the artifact `mine` (kind and name).
     """
-    if target.is_file():
-        raise InputError.of("is a file, not a folder", str(target))
+    nearest = next(place for place in (target, *target.parents) if place.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise InputError.of("cannot be written: " + ("no folder" if nearest.is_file() else "no right to"), str(nearest))
     files = {p.relative_to(target).as_posix(): p for p in sorted(target.rglob("*")) if p.is_file()}
     if files:
-        refuse_foreign(parsed(files[PROVENANCE].read_bytes()) if PROVENANCE in files else None, mine, str(target))
+        manifest = parsed(files[PROVENANCE].read_bytes()) if PROVENANCE in files else None
+        refuse_foreign(manifest, mine, str(target))
+        if strangers := sorted(files.keys() - put_there(manifest)):
+            what = f"holds files that `medembed publish` did not put there: {', '.join(strangers[:3])}"
+            raise InputError.of(
+                what, str(target), "Move them, or publish to another folder: this one is replaced whole."
+            )
     return {path: Stored(sha256(file)) for path, file in files.items()}
 
 

@@ -14,7 +14,7 @@ from accelerate.utils import broadcast_object_list
 
 from medembed import models
 from medembed.errors import Fault, InputError
-from medembed.evaluate import baseline
+from medembed.evaluate import baseline  # the one arrow between stages: the base is measured first, by the same code
 from medembed.recipe import ModelRecipe, Train
 from medembed.run import Record, Run, sha256, write_json
 from medembed.train import data

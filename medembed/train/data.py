@@ -53,8 +53,6 @@ def find(data: Data, run: Run) -> Found:
     """
     if not is_local(data.dataset):
         return _on_the_hub(data)
-    if data.revision is not None:
-        raise InputError.of("`revision` belongs to a dataset on the Hub; this one is local", "data.revision")
     if data.dataset.endswith(".yaml"):
         return _of_recipe(data, run)
     folder = Path(data.dataset)

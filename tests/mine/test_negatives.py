@@ -69,10 +69,16 @@ def test_the_positives_note_can_be_left_out() -> None:
 
 
 def test_a_row_that_finds_fewer_is_a_counted_reject_or_filled_the_same_way_every_time() -> None:
-    scores = [0.5, 0.9, 0.8, 0.7, 0.3]
-    settings = Mine.model_validate({"retriever": "a/b", "negatives": 2})
-    rows, rejects = choose([pair()], found(scores), settings)
+    scores = [0.5, 0.9, 0.8, 0.7, 0.3, 0.2]
+    settings = Mine.model_validate({"retriever": "a/b", "negatives": 2, "top_k": 2})
+    near = found(scores)
+    near = near._replace(ids=near.ids[:, :5], scores=near.scores[:, :5])  # the ranking ends before the last passage
+    rows, rejects = choose([pair()], near, settings)
     assert rows == [] and rejects[0]["reason"] == "fewer than 2 negatives"
-    first, again = (mined(found(scores), fewer="fill") for _ in range(2))
+    first, again = (mined(near, fewer="fill") for _ in range(2))
     assert first == again
-    assert first[0]["negative_ids"][0] == "p4" and first[0]["negative_ids"][1] in {"p1", "p2", "p3"}
+    assert first[0]["negative_ids"] == ["p4", "p5"]  # none that beats the positive, however random the draw
+
+
+def test_a_row_that_cannot_be_filled_below_the_margin_is_rejected() -> None:
+    assert mined(found([0.5, 0.9, 0.8, 0.7, 0.3]), fewer="fill") == []

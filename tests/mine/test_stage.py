@@ -36,7 +36,7 @@ def mine(folder: Path, retriever: Path, passages: int = 30, **options: Any) -> t
 def test_scores_are_the_retrievers_cosines(tiny_model: Path, tmp_path: Path) -> None:
     record, run = mine(tmp_path, tiny_model)
     rows = run.read("mine", "triplets-train").to_pylist()
-    assert record.counts["triplets"] == len(rows) == 30
+    assert record.counts["triplets"] == len(rows) >= 5
     model = SentenceTransformer(str(tiny_model), device="cpu")
     for row in rows[:5]:
         query = model.encode_query(row["query"], normalize_embeddings=True)
