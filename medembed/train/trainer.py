@@ -17,10 +17,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
-from sentence_transformers.sentence_transformer.losses import (
-    CachedMultipleNegativesRankingLoss,
-    MultipleNegativesRankingLoss,
-)
+from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
 from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
 from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback
@@ -61,12 +58,12 @@ def fit(
     world = processes().num_processes
     if train.max_length:
         model.max_seq_length = train.max_length
-    settings: dict[str, Any] = {"scale": 1 / train.temperature, "gather_across_devices": world > 1}
-    if batches.batch_size * len(rows.dataset.column_names) <= train.mini_batch_size:
-        # The batch goes through at once: the same loss and gradient, without GradCache's second forward pass.
-        loss = MultipleNegativesRankingLoss(model, **settings)
-    else:
-        loss = CachedMultipleNegativesRankingLoss(model, mini_batch_size=train.mini_batch_size, **settings)
+    loss = CachedMultipleNegativesRankingLoss(
+        model,
+        scale=1 / train.temperature,
+        mini_batch_size=train.mini_batch_size,
+        gather_across_devices=world > 1,
+    )
     args = SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
         per_device_train_batch_size=batches.batch_size,
