@@ -63,12 +63,8 @@ def _train(record: Record) -> str:
     return f"{facts['base']['name']}: {facts['steps']} steps, {minutes:.0f} min, loss {loss['first']:.2f} → {loss['last']:.2f}"
 
 
-def _counts(first: str, last: str) -> Any:
-    return lambda record: f"{record.counts[first]:,} {first.removesuffix(' in')} → {record.counts[last]:,} {last}"
-
-
 _SAID: dict[str, Any] = {
-    "generate": _counts("notes", "pairs"),
+    "generate": lambda record: f"{record.counts['notes']:,} notes → {record.counts['pairs']:,} pairs",
     "curate": lambda record: f"{record.counts['pairs in']:,} → {record.counts['pairs']:,} pairs",
     "mine": lambda r: f"{r.counts['pairs in']:,} pairs → {r.counts['triplets']:,} triplets × {r.facts['negatives']}",
     "train": _train,
