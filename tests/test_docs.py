@@ -60,3 +60,9 @@ def test_make_targets_of_the_documents_exist() -> None:
     for path in DOCS[:2]:
         for target in re.findall(r"^make (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE):
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{path.name}: make {target}"
+
+
+def test_the_readmes_table_and_the_recipe_tell_the_same_score() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    base, tuned = re.findall(r"^\| nDCG@10 \| ([\d.]+) \| ([\d.]+) \|", readme, re.MULTILINE)[0]
+    assert f"nDCG@10 {base} → {tuned}" in (ROOT / "recipes/quickstart/model.yaml").read_text(encoding="utf-8")
