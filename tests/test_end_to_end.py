@@ -133,6 +133,27 @@ def test_a_second_run_asks_nobody_and_does_nothing_again(undisturbed: tuple[Benc
 
 
 @pytest.mark.slow
+def test_a_card_cannot_tell_settings_that_a_stage_was_not_done_with(undisturbed: tuple[Bench, str]) -> None:
+    done = undisturbed[0].run("publish", "model.yaml", "train.epochs=7", check=False)
+    assert done.returncode == 2
+    assert "`train` was done with other settings" in done.stderr
+
+
+def test_ctrl_c_stops_with_a_word_and_its_exit_code(tiny_model: Path, tmp_path: Path) -> None:
+    bench = make(tmp_path, tiny_model)
+    with TGI(seconds=30) as slow:
+        command = bench.command("generate", "dataset.yaml", "--endpoint", slow.url)
+        process = subprocess.Popen(command, cwd=tmp_path, env=bench.environment, stderr=subprocess.PIPE, text=True)
+        while not slow.most_in_flight:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        told = process.communicate(timeout=20)[1]
+    assert process.returncode == 130
+    assert "the same command goes on" in told and "Traceback" not in told
+
+
+@pytest.mark.slow
 def test_kill_9_in_each_stage_and_the_same_command_end_like_an_undisturbed_run(
     undisturbed: tuple[Bench, str], tiny_model: Path, tmp_path: Path, tgi: TGI
 ) -> None:

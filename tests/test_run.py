@@ -50,6 +50,14 @@ def test_a_stage_is_not_done_for_another_recipe_or_without_its_outputs(recipe: D
         run.read("curate", "pairs")
 
 
+@pytest.mark.parametrize("broken", ["pairs.parquet", "record.json"])
+def test_a_stage_whose_files_were_changed_is_not_done(recipe: DatasetRecipe, tmp_path: Path, broken: str) -> None:
+    run = Run(recipe, tmp_path / "run")
+    do(run)
+    run.path("curate", broken).write_text("[]")
+    assert run.done("curate", "f") is None
+
+
 def test_what_another_recipe_left_is_set_aside_not_deleted(recipe: DatasetRecipe, tmp_path: Path) -> None:
     run = Run(recipe, tmp_path / "run")
     do(run, "old")

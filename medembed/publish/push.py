@@ -82,8 +82,10 @@ def in_folder(target: Path, mine: Mapping[str, str]) -> dict[str, Stored]:
         InputError: it cannot be written, or holds something other than the artifact `mine` (kind and name).
     """
     nearest = next(place for place in (target, *target.parents) if place.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise InputError.of("cannot be written: " + ("no folder" if nearest.is_file() else "no right to"), str(nearest))
+    if not nearest.is_dir():
+        raise InputError.of("is a file, not a folder", str(nearest))
+    if not os.access(nearest, os.W_OK):
+        raise InputError.of("cannot be written", str(nearest), "Choose another folder.")
     files = {p.relative_to(target).as_posix(): p for p in sorted(target.rglob("*")) if p.is_file()}
     if files:
         manifest = parsed(files[PROVENANCE].read_bytes()) if PROVENANCE in files else None

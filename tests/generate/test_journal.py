@@ -75,6 +75,19 @@ def test_a_torn_last_record_is_cut_off_and_the_next_one_stands_whole(tmp_path, t
     assert [json.loads(line)["note_id"] for line in path.open()] == ["note-1", "note-2"]
 
 
+def test_a_last_record_without_its_line_end_is_whole(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+        journal.append(request(1), MODEL, Reply("one", "stop"))
+    path.write_bytes(path.read_bytes().rstrip(b"\n"))
+    with Journal(path, read_only=True) as journal:
+        assert request(1).key(MODEL) in journal
+    with Journal(path) as journal:
+        journal.append(request(2), MODEL, Reply("two", "stop"))
+    with Journal(path) as journal:
+        assert [journal.outcome(request(n).key(MODEL)).content for n in (1, 2)] == ["one", "two"]
+
+
 def test_a_damaged_line_costs_its_own_answer_and_no_other(tmp_path, caplog):
     path = tmp_path / "journal.jsonl"
     with Journal(path) as journal:

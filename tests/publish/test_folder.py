@@ -124,7 +124,7 @@ def test_a_place_that_cannot_be_a_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file"):
         push.to_folder(_artifact(tmp_path / "v1", "one"), tmp_path / "file", MINE)
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="is a file"):
         push.to_folder(tmp_path / "v1", tmp_path / "file" / "below", MINE)
 
 
@@ -156,9 +156,20 @@ def test_a_plan_tells_each_file_and_writes_nothing(tmp_path: Path) -> None:
     stages.perform("publish", recipe, run)
     assert {path: size for path, size, _ in planned} == {p: f.stat().st_size for p, f in push.files_of(target).items()}
     (target / "README.md").write_text("changed by hand")
-    (target / "stale.txt").write_text("")
     actions = {path: action for path, _, action in publish.plan(recipe, run)}
-    assert (actions["README.md"], actions["stale.txt"], actions["provenance.json"]) == ("replace", "remove", "keep")
+    assert (actions["README.md"], actions["provenance.json"]) == ("replace", "keep")
+
+
+def test_files_of_somebody_else_in_the_published_folder_are_never_removed(tmp_path: Path) -> None:
+    target = tmp_path / "hub/tiny-triplets"
+    recipe, run = dataset_run(tmp_path, publish={"folder": str(target)})
+    stages.perform("publish", recipe, run)
+    (target / ".git").mkdir()
+    (target / ".git" / "HEAD").write_text("mine")
+    changed = recipe.model_copy(update={"publish": recipe.publish.model_copy(update={"about": "changed"})})
+    with pytest.raises(InputError, match=r"did not put there: \.git/HEAD"):
+        stages.perform("publish", changed, run)
+    assert (target / ".git" / "HEAD").read_text() == "mine"
 
 
 def test_a_stage_that_was_not_done_is_named(tmp_path: Path) -> None:
@@ -200,9 +211,10 @@ def test_a_card_that_cannot_be_written_costs_nothing(tmp_path: Path, monkeypatch
 
 def _artifact(folder: Path, *texts: str) -> Path:
     folder.mkdir()
-    (folder / "provenance.json").write_text(json.dumps(MINE))
-    for i, text in enumerate(texts):
-        (folder / f"{i}.txt").write_text(text)
+    names = [f"{i}.txt" for i in range(len(texts))]
+    (folder / "provenance.json").write_text(json.dumps(MINE | {"files": [*names, "provenance.json"]}))
+    for name, text in zip(names, texts, strict=True):
+        (folder / name).write_text(text)
     return folder
 
 

@@ -46,7 +46,15 @@ def _artifact(folder: Path, rows: str) -> Path:
     (folder / "README.md").write_text("---\nlicense: cc0-1.0\n---\n# tiny\n")
     (folder / "provenance.json").write_text(json.dumps({"kind": "dataset", "name": "tiny", "rows": rows}))
     (folder / "pairs" / "train-0.parquet").write_text(rows)
+    _list_files(folder)
     return folder
+
+
+def _list_files(folder: Path) -> None:
+    """Have the manifest list the artifact's files, as it does."""
+    manifest = json.loads((folder / "provenance.json").read_text())
+    manifest["files"] = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    (folder / "provenance.json").write_text(json.dumps(manifest))
 
 
 def _start(hub: Hub, folder: Path, *, token: str | None = WRITER, private: bool = False) -> "subprocess.Popen[str]":
@@ -83,6 +91,7 @@ def test_a_new_version_is_one_commit_that_also_removes(hub: Hub, artifact: Path,
     _deliver(hub, artifact)
     newer = _artifact(tmp_path / "newer", "other rows")
     (newer / "pairs" / "train-0.parquet").rename(newer / "pairs" / "train-1.parquet")
+    _list_files(newer)
     assert _deliver(hub, newer)[0] == 0
     repo = hub.repos["dataset", REPO]
     assert len(repo.history()) == 3

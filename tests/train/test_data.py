@@ -163,7 +163,6 @@ def _as_numbers(name: str) -> pa.Table:
         (triplets(), {"negatives": 3}, "has 2 hard negatives, the recipe uses 3"),
         (triplets().slice(0, 0), {}, "of 0 rows none can be trained on"),
         (triplets(), {"config": "pairs"}, "no training rows under pairs/"),
-        (triplets(), {"revision": "v1"}, "`revision` belongs to a dataset on the Hub"),
     ],
 )
 def test_what_does_not_fit_is_said(
