@@ -1,0 +1,57 @@
+"""The commands around recipes, and what `publish --to` means."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from medembed import __version__, resources
+from medembed.cli import _going_to, app
+from medembed.errors import InputError
+from medembed.recipe_file import load
+
+
+def said(*arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_version_is_told() -> None:
+    assert said("--version").strip() == f"medembed {__version__}"
+
+
+def test_recipes_are_listed_with_what_they_do() -> None:
+    lines = said("recipes", "list").splitlines()
+    assert [line.split()[0] for line in lines] == list(resources.recipes())
+    assert all(len(line.split()) > 5 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe"), [("notes", "notes/model.yaml"), ("quickstart/model", "quickstart/model.yaml")]
+)
+def test_a_copied_recipe_comes_with_the_files_that_it_names(tmp_path: Path, name: str, recipe: str) -> None:
+    said("recipes", "copy", name, str(tmp_path / "mine"))
+    load(tmp_path / "mine" / recipe)
+
+
+def test_a_recipe_that_stands_alone_is_copied_alone(tmp_path: Path) -> None:
+    said("recipes", "copy", "models/medembed-small-v1", str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["medembed-small-v1.yaml"]
+
+
+@pytest.mark.parametrize("name", ["no-such", "../tests", "/etc/hostname", "."])
+def test_what_is_no_recipe_is_not_copied(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="there is no recipe"):
+        said("recipes", "copy", name, str(tmp_path))
+
+
+def test_nothing_is_overwritten_by_a_copy(tmp_path: Path) -> None:
+    said("recipes", "copy", "pairs", str(tmp_path))
+    with pytest.raises(InputError, match="stands already"):
+        said("recipes", "copy", "pairs", str(tmp_path))
+
+
+def test_a_place_is_a_folder_when_it_begins_like_a_path() -> None:
+    assert _going_to("org/name") == ["publish.repo=org/name", "publish.folder=null"]
+    assert _going_to("./out") == ["publish.repo=null", "publish.folder=./out"]
