@@ -66,7 +66,7 @@ PathOrHub = Annotated[str, AfterValidator(_existing)]
 class Strict(BaseModel):
     """Unknown keys are errors, values cannot change; `local` names the keys that may hold a local path."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), defer_build=True)
     local: ClassVar[tuple[str, ...]] = ()
 
 

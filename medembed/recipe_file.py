@@ -14,6 +14,8 @@ from medembed.errors import Fault, InputError
 from medembed.recipe import Data, DatasetRecipe, Evaluate, Generate, Model, ModelRecipe, Recipe, Source, is_local
 
 MAX_BYTES = 1_000_000
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C, where PyYAML has it: `validate` is to answer at once
+_SCALARS = yaml.SafeLoader("")
 
 
 class Lines:
@@ -193,9 +195,9 @@ def parse_yaml(text: str | Path, source: str | None = None) -> tuple[Any, Lines]
             content = text.read_text(encoding="utf-8")
         else:
             content = text
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content, Loader=yaml.SafeLoader)):
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content, Loader=_Loader)):
             raise ValueError("it has aliases (*name), which recipes do without")
-        node = yaml.compose(content, Loader=yaml.SafeLoader)
+        node = yaml.compose(content, Loader=_Loader)
         value = _construct(node, (), lines) if node is not None else None
     except FileNotFoundError as error:
         raise InputError.of(
@@ -219,7 +221,7 @@ def _construct(node: yaml.Node, loc: tuple[Any, ...], lines: Lines) -> Any:
     if isinstance(node, yaml.MappingNode):
         value: dict[Any, Any] = {}
         for key_node, child in node.value:
-            key = yaml.SafeLoader("").construct_object(key_node)
+            key = _SCALARS.construct_object(key_node)
             if key in value:
                 raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
             value[key] = _construct(child, (*loc, key), lines)
@@ -227,4 +229,4 @@ def _construct(node: yaml.Node, loc: tuple[Any, ...], lines: Lines) -> Any:
         return value
     if isinstance(node, yaml.SequenceNode):
         return [_construct(child, (*loc, i), lines) for i, child in enumerate(node.value)]
-    return yaml.SafeLoader("").construct_object(node)
+    return _SCALARS.construct_object(node)
