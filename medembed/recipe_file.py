@@ -14,7 +14,9 @@ from medembed.errors import Fault, InputError
 from medembed.recipe import Data, DatasetRecipe, Evaluate, Generate, Model, ModelRecipe, Recipe, Source, is_local
 
 MAX_BYTES = 1_000_000
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C, where PyYAML has it: `validate` is to answer at once
+_Loader = getattr(
+    yaml, "CSafeLoader", yaml.SafeLoader
+)  # the one in C, where PyYAML has it: `validate` is to answer at once
 _SCALARS = yaml.SafeLoader("")
 
 
