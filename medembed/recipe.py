@@ -64,16 +64,14 @@ PathOrHub = Annotated[str, AfterValidator(_existing)]
 
 
 class Strict(BaseModel):
-    """Unknown keys are errors, values cannot change; `local` names the keys that may hold a local path."""
+    """Unknown keys are errors, and values cannot change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), defer_build=True)
-    local: ClassVar[tuple[str, ...]] = ()
 
 
 class Source(Strict):
     """Rows from the Hub or from a local Parquet, JSONL(.gz) or CSV file."""
 
-    local = ("source",)
     required: ClassVar[tuple[str, ...]] = ()
     optional: ClassVar[tuple[str, ...]] = ()
     source: PathOrHub
@@ -132,7 +130,6 @@ class Weights(Strict):
 class Model(Strict):
     """An embedding model: a Hub repository at a revision, or a local folder."""
 
-    local = ("model",)
     model: PathOrHub
     revision: str | None = None
     weights: Weights | None = None
@@ -173,7 +170,6 @@ class Passages(Strict):
 class Generate(Strict):
     """Notes → pairs, by an LLM behind a text-generation-inference endpoint."""
 
-    local = ("recorded",)
     endpoints: list[Annotated[str, AfterValidator(_url)]] = []
     recorded: PathOrHub | None = None  # a journal of replies: where no endpoint is named, it answers
     prompt: str = "clinical-queries-v1"
@@ -306,7 +302,6 @@ class DatasetRecipe(Strict):
 class Data(Strict):
     """What is trained on: a Hub repository, a folder with its layout, or the recipe of a dataset (its run folder is used)."""
 
-    local = ("dataset",)
     dataset: PathOrHub
     revision: str | None = None
     config: Literal["triplets", "pairs"] = "triplets"
@@ -344,7 +339,6 @@ class Train(Strict):
 class Evaluate(Strict):
     """Checkpoint → results: mteb's tasks by name, local BEIR folders by path. The base is measured by the same command."""
 
-    local = ("tasks",)
     tasks: Annotated[list[PathOrHub], Field(min_length=1)]
     languages: list[str] = ["eng"]
     batch_size: Count = 32

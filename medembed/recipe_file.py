@@ -11,9 +11,10 @@ import yaml
 from pydantic import ValidationError
 
 from medembed.errors import Fault, InputError
-from medembed.recipe import Data, DatasetRecipe, Evaluate, Generate, Model, ModelRecipe, Recipe, Source, is_local
+from medembed.recipe import DatasetRecipe, ModelRecipe, Recipe, is_local
 
 MAX_BYTES = 1_000_000
+PATH_KEYS = {"source", "model", "recorded", "dataset", "tasks", "retriever", "base"}  # they may hold a local path
 _Loader = getattr(
     yaml, "CSafeLoader", yaml.SafeLoader
 )  # the one in C, where PyYAML has it: `validate` is to answer at once
@@ -103,15 +104,12 @@ def _override(data: dict[str, Any], lines: Lines, overrides: tuple[str, ...]) ->
 def _resolve(node: Any, folder: Path) -> None:
     """Make the local paths under the keys that may hold one absolute, in place."""
     for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
-        if key in _PATH_KEYS and isinstance(value, str):
+        if key in PATH_KEYS and isinstance(value, str):
             node[key] = _absolute(value, folder)
-        elif key in _PATH_KEYS and isinstance(value, list):
+        elif key in PATH_KEYS and isinstance(value, list):
             node[key] = [_absolute(item, folder) if isinstance(item, str) else item for item in value]
         elif key not in ("where", "columns"):  # those hold names of columns and patterns
             _resolve(value, folder)
-
-
-_PATH_KEYS = {key for model in (Source, Model, Generate, Data, Evaluate) for key in model.local} | {"retriever", "base"}
 
 
 def _absolute(value: str, folder: Path) -> str:
