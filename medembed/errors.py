@@ -3,6 +3,7 @@
 Everything else is a bug and keeps its traceback. No message carries the text of a note, a query or a reply.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 
@@ -41,3 +42,19 @@ class InputError(MedEmbedError):
 
 class RunError(MedEmbedError):
     """The work could not be finished: a server gone, a disk full. The same command goes on from where it stopped."""
+
+
+def all_told(looks: Iterable[Callable[[], object]]) -> None:
+    """Look at several things and raise the faults of all together.
+
+    Raises:
+        InputError: at least one of the `looks` did.
+    """
+    faults: list[Fault] = []
+    for look in looks:
+        try:
+            look()
+        except InputError as error:
+            faults += error.faults
+    if faults:
+        raise InputError(*dict.fromkeys(faults))

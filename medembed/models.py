@@ -14,7 +14,7 @@ from medembed.recipe import Model, is_local
 from medembed.run import sha256
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+    from sentence_transformers import CrossEncoder, SentenceTransformer
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,29 @@ def load(model: Model, device: str | None = None) -> "SentenceTransformer":
     if model.prompts is not None:
         loaded.prompts = {"query": model.prompts.get("query", ""), "document": model.prompts.get("passage", "")}
         loaded.default_prompt_name = None
+    return loaded
+
+
+def load_reranker(model: Model, device: str | None = None) -> "CrossEncoder":
+    """A cross-encoder that gives a pair of texts one score. Never runs code from the Hub.
+
+    Raises:
+        InputError: as `resolve`, and when the files are no cross-encoder of one output.
+    """
+    from sentence_transformers import CrossEncoder
+
+    resolved = resolve(model)
+    revision = None if model.weights or is_local(model.model) else resolved.revision
+    try:
+        loaded = CrossEncoder(
+            resolved.path, revision=revision, device=device, max_length=model.max_length, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError.of(f"cannot be loaded as a cross-encoder: {first_line}", model.model) from error
+    if loaded.num_labels != 1:
+        what = f"gives {loaded.num_labels} scores for a pair, not one"
+        raise InputError.of(what, model.model, "Choose a reranker: a cross-encoder with one output.")
     return loaded
 
 

@@ -108,6 +108,7 @@ def _resolve(node: Any, folder: Path) -> None:
             node[key] = _absolute(value, folder)
         elif key in PATH_KEYS and isinstance(value, list):
             node[key] = [_absolute(item, folder) if isinstance(item, str) else item for item in value]
+            _resolve(node[key], folder)
         elif key not in ("where", "columns"):  # those hold names of columns and patterns
             _resolve(value, folder)
 

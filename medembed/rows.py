@@ -4,8 +4,10 @@ Ids are content hashes: the same text gives the same id on every machine. Writer
 """
 
 import hashlib
+import json
 import re
 import unicodedata
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -29,10 +31,18 @@ PAIRS = pa.schema(
             "source",
             "license",
         )
-    ],
+    ]
+    + [("retriever_rank", pa.int32()), ("retriever_score", pa.float32()), ("reranker_score", pa.float32())],
 )
 REJECTS = pa.schema([("reason", _TEXT), ("where", _TEXT), ("row", _TEXT)])
-"""What was not used and why: `where` names the row (source and row number, or ids), `row` holds it as JSON, for the author's eyes only."""
+
+
+class Reject(NamedTuple):
+    """A row that cannot be used: why, where it stands (`file:row` from 1, or ids), and what it holds, as JSON: for the author alone."""
+
+    reason: str
+    where: str
+    row: str
 
 
 def triplets_schema(negatives: int) -> pa.Schema:
@@ -43,6 +53,8 @@ def triplets_schema(negatives: int) -> pa.Schema:
         + [
             ("positive_score", pa.float32()),
             ("negative_scores", pa.list_(pa.float32())),
+            ("positive_teacher_score", pa.float32()),
+            ("negative_teacher_scores", pa.list_(pa.float32())),
             ("passage_id", _TEXT),
             ("note_id", _TEXT),
             ("negative_ids", pa.list_(_TEXT)),
@@ -53,6 +65,19 @@ def triplets_schema(negatives: int) -> pa.Schema:
 def content_id(*parts: str) -> str:
     """The id of a content: the first 16 hexadecimal digits of its SHA-256."""
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
+
+
+def as_json(value: Any) -> str:
+    """A row as JSON, whatever it holds; what Unicode cannot encode becomes a question mark."""
+    try:
+        return encodable(json.dumps(value, ensure_ascii=False, default=str))
+    except RecursionError:
+        return '"nested too deeply to be written"'
+
+
+def encodable(text: str) -> str:
+    """`text` without lone surrogates, which JSON can express and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def passage_input(title: str | None, text: str) -> str:

@@ -18,7 +18,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,6 +32,8 @@ from medembed.recipe import UNCHECKED_PATHS, DatasetRecipe, Recipe
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from medembed.rows import Reject
 
 log = logging.getLogger(__name__)
 
@@ -126,17 +128,14 @@ class Run:
         self.finished(stage)
         return pq.read_table(self.path(stage, f"{name}.parquet"))
 
-    def write_rejects(self, stage: str, rejects: list[dict[str, str]]) -> dict[str, int]:
+    def write_rejects(self, stage: str, rejects: "Iterable[Reject]") -> dict[str, int]:
         """Write `rejects.parquet`; the counts by reason, most frequent first."""
-        import pyarrow as pa
+        from medembed import tables
 
-        from medembed.rows import REJECTS
-
-        self.write(stage, "rejects", pa.Table.from_pylist(rejects, schema=REJECTS))
-        counts: dict[str, int] = {}
-        for row in rejects:
-            counts[row["reason"]] = counts.get(row["reason"], 0) + 1
-        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+        with tables.rejecting(self.path(stage, "rejects.parquet")) as (reject, counts):
+            for row in rejects:
+                reject(row)
+        return by_frequency(counts)
 
     # ---- stages ----
 
@@ -193,6 +192,10 @@ class Run:
         target.parent.mkdir(exist_ok=True)
         log.info("%s: the recipe or its inputs have changed; what stood here is now in %s", stage, target)
         self.path(stage).rename(target)
+
+
+def by_frequency(counts: dict[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def fingerprint(stage: str, said: Any, read: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ import math
 import re
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,27 +21,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medembed.errors import Fault, InputError, RunError
+from medembed.errors import Fault, InputError, RunError, all_told
 from medembed.hub import commit_of
 from medembed.recipe import Source, is_local
+from medembed.rows import Reject, as_json, encodable
 from medembed.run import sha256
 
 Row = dict[str, str]  # our column names → text; always `where`, `source` and `license`
 
 _LOOKED_AT = 100  # rows at a source's head that show its columns
 _SHUFFLED = 1_000  # rows of a Hub source among which a sample is drawn, after its files are shuffled
-
-
-@dataclass(frozen=True)
-class Reject:
-    """A row that cannot be used: why, where it stands (`file:line` or `file:row`, from 1), and what it holds, as JSON."""
-
-    reason: str
-    where: str
-    row: str
-
-    def as_row(self) -> dict[str, str]:
-        return asdict(self)
 
 
 _Raw = tuple[str, dict[str, Any]] | Reject  # where and the row as it was found
@@ -101,14 +90,7 @@ def check_source(source: Source) -> None:
 
 def check_sources(sources: Iterable[Source]) -> None:
     """`check_source` for each of several; the faults of all are told together."""
-    faults: list[Fault] = []
-    for source in sources:
-        try:
-            check_source(source)
-        except InputError as error:
-            faults += error.faults
-    if faults:
-        raise InputError(*faults)
+    all_told(partial(check_source, source) for source in sources)
 
 
 def source_hash(source: Source) -> str:
@@ -123,14 +105,6 @@ def source_hash(source: Source) -> str:
         return sha256(Path(source.source))
     except OSError as error:
         raise InputError.of(f"cannot be read: {error.strerror}", source.source) from error
-
-
-def as_json(value: Any) -> str:
-    """A row as JSON, whatever it holds; what Unicode cannot encode becomes a question mark."""
-    try:
-        return _encodable(json.dumps(value, ensure_ascii=False, default=str))
-    except RecursionError:
-        return '"nested too deeply to be written"'
 
 
 # ---- rows ------------------------------------------------------------------------------------------------------------
@@ -175,7 +149,7 @@ def _text(raw: dict[str, Any], column: str) -> str | None:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     is_text = isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
-    return _encodable(str(value)) if is_text else None
+    return encodable(str(value)) if is_text else None
 
 
 def _reach(raw: dict[str, Any], column: str) -> Any:
@@ -196,11 +170,6 @@ def _columns_of(raw: dict[str, Any], prefix: str = "") -> Iterator[str]:
 def _shown(column: str) -> str:
     """A column's name as an error may show it: a CSV without a header has text of a note for names."""
     return column if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}", column) else "…"
-
-
-def _encodable(text: str) -> str:
-    """`text` without lone surrogates, which JSON can express and UTF-8 cannot."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _name(source: Source) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 
-from medembed.errors import Fault, InputError
+from medembed.errors import all_told
 from medembed.recipe import DatasetRecipe, Recipe
 from medembed.run import Record, Run, fingerprint, no_space_is_told
 
@@ -35,20 +35,13 @@ def check(recipes: list[Recipe]) -> None:
     for recipe in recipes:
         if isinstance(recipe, DatasetRecipe):
             looks.append(partial(sources.check_sources, [*recipe.notes, *recipe.pairs]))
-            looks += [partial(models.resolve, recipe.mine.retriever)] if recipe.mine else []
+            looks += [partial(models.resolve, model) for model in recipe.models]
         else:
             from medembed.evaluate import check_tasks
 
             looks += [partial(models.resolve, recipe.base), partial(check_tasks, recipe.evaluate)]
         looks.append(partial(publish.look, recipe))
-    faults: list[Fault] = []
-    for look in looks:
-        try:
-            look()
-        except InputError as error:
-            faults += error.faults
-    if faults:
-        raise InputError(*dict.fromkeys(faults))
+    all_told(looks)
 
 
 def done(stage: str, recipe: Recipe, run: Run) -> Record | None:

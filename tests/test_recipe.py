@@ -50,9 +50,9 @@ def test_three_mistakes_are_three_faults_each_with_its_line(write) -> None:
 
 
 def test_a_contradiction_is_told_beside_an_unknown_key_of_the_same_section(write) -> None:
-    told = faults(write(DATASET.replace("negatives: 2", "negatives: 9, top_k: 3, foo: 1")))
+    told = faults(write(DATASET.replace("negatives: 2", "negatives: 9, ranks: [1, 3], foo: 1")))
     assert len(told) == 2
-    assert any("top_k is below negatives" in fault for fault in told)
+    assert any("hold fewer candidates than negatives" in fault for fault in told)
 
 
 def test_a_wrong_value_is_told_once_without_an_echo(write) -> None:

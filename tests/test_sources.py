@@ -17,7 +17,8 @@ from huggingface_hub import HfApi
 
 from medembed.errors import InputError
 from medembed.recipe import Notes, Pairs
-from medembed.sources import Reject, check_source, check_sources, read_rows, source_hash
+from medembed.rows import Reject
+from medembed.sources import check_source, check_sources, read_rows, source_hash
 from tests.fixtures.hub import WRITER, Hub
 
 ROWS = [{"id": str(n), "title": f"Visit {n}", "text": f"Note {n} says µ and “so”."} for n in range(5)]

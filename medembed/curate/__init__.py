@@ -4,7 +4,6 @@ A filter is a function from a row to a reason to reject it, or None. Whatever is
 """
 
 import hashlib
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +12,9 @@ import pyarrow as pa
 from medembed.errors import RunError
 from medembed.recipe import DatasetRecipe, Filter, Length, Split
 from medembed.recipe import Pairs as PairsSource
-from medembed.rows import CORPUS, PAIRS, content_id, fold, passage_input, stands_in
+from medembed.rows import CORPUS, PAIRS, Reject, as_json, content_id, fold, passage_input, stands_in
 from medembed.run import Record, Run
-from medembed.sources import Reject, read_rows, source_hash
+from medembed.sources import read_rows, source_hash
 
 Row = dict[str, Any]
 Check = Callable[[Row], str | None]
@@ -56,18 +55,18 @@ def work(recipe: DatasetRecipe, run: Run) -> Record:
     return record
 
 
-def _gather(recipe: DatasetRecipe, run: Run) -> tuple[list[Row], dict[str, Row], list[Row]]:
+def _gather(recipe: DatasetRecipe, run: Run) -> tuple[list[Row], dict[str, Row], list[Reject]]:
     """All pairs, the passages by id (those of notes, then the positives of labelled pairs), and the rows that could not be read."""
     pairs: list[Row] = []
     corpus: dict[str, Row] = {}
-    rejects: list[Row] = []
+    rejects: list[Reject] = []
     if recipe.generate:
         pairs += run.read("generate", "pairs").to_pylist()
         corpus = {row["passage_id"]: row for row in run.read("generate", "corpus").to_pylist()}
     for source in recipe.pairs:
         for row in read_rows(source):
             if isinstance(row, Reject):
-                rejects.append(row.as_row())
+                rejects.append(row)
                 continue
             pair, passage = labelled(row, source)
             pairs.append(pair)
@@ -100,14 +99,15 @@ def labelled(row: Row, source: PairsSource) -> tuple[Row, Row]:
 # ---- filters ---------------------------------------------------------------------------------------------------------
 
 
-def apply(setting: Filter, rows: list[Row]) -> tuple[list[Row], list[Row]]:
+def apply(setting: Filter, rows: list[Row]) -> tuple[list[Row], list[Reject]]:
     """The rows that one filter keeps, and the rejects that it makes of the others."""
     check = _check(setting)
-    kept, rejects = [], []
+    kept: list[Row] = []
+    rejects: list[Reject] = []
     for row in rows:
         if reason := check(row):
             where = f"note {row['note_id']}, passage {row['passage_id']}"
-            rejects.append({"reason": reason, "where": where, "row": json.dumps(row, ensure_ascii=False)})
+            rejects.append(Reject(reason, where, as_json(row)))
         else:
             kept.append(row)
     return kept, rejects
@@ -115,7 +115,7 @@ def apply(setting: Filter, rows: list[Row]) -> tuple[list[Row], list[Row]]:
 
 def _check(setting: Filter) -> Check:
     if setting.duplicates:
-        return no_duplicates(normalised=setting.duplicates == "normalised")
+        return no_duplicates(normalised=setting.duplicates.normalised)
     if setting.length:
         return fitting_length(setting.length)
     return evidence_in_positive

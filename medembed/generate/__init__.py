@@ -15,15 +15,15 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from medembed.errors import InputError, RunError
-from medembed.generate.client import Client
+from medembed.generate.client import Client, Failure, Reply
 from medembed.generate.journal import Journal
 from medembed.generate.passages import Note, cut, normalise
 from medembed.generate.prompt import Prompt, Request
 from medembed.generate.replies import read_reply
 from medembed.recipe import DatasetRecipe, Generate, Notes, Passages
-from medembed.rows import CORPUS, PAIRS, content_id, passage_input
+from medembed.rows import CORPUS, PAIRS, Reject, as_json, content_id, passage_input
 from medembed.run import Record, Run, sha256
-from medembed.sources import Reject, as_json, check_sources, read_rows, source_hash
+from medembed.sources import check_sources, read_rows, source_hash
 
 log = logging.getLogger(__name__)
 
@@ -75,23 +75,23 @@ def work(recipe: DatasetRecipe, run: Run) -> Record:
     )
 
 
-def read_notes(sources: Iterable[Notes], options: Passages) -> tuple[list[Note], list[Row]]:
+def read_notes(sources: Iterable[Notes], options: Passages) -> tuple[list[Note], list[Reject]]:
     """The notes of all sources, normalised and cut, in their order; and rejects for the rows that give none.
 
     A note is named by its text. The ids of a source may be record numbers of patients: they end here.
     """
     notes: dict[str, Note] = {}
-    rejects: list[Row] = []
+    rejects: list[Reject] = []
     for source in sources:
         for row in read_rows(source):
             if isinstance(row, Reject):
-                rejects.append(row.as_row())
+                rejects.append(row)
                 continue
             text = normalise(row["text"])
             note_id = content_id(text)
             if not text or note_id in notes:
                 reason = "duplicate note" if text else "empty text"
-                rejects.append(Reject(reason, row["where"], as_json(row)).as_row())
+                rejects.append(Reject(reason, row["where"], as_json(row)))
                 continue
             title = " ".join(normalise(row.get("title", "")).split())
             notes[note_id] = Note(note_id, title, tuple(cut(text, options)), row["source"], row["license"])
@@ -108,39 +108,42 @@ async def ask(notes: list[Note], prompt: Prompt, journal: Journal) -> str:
     async with Client(prompt.options) as client:
         log.info("%s answers at %s", client.model, ", ".join(prompt.options.endpoints))
         with tqdm(total=len(notes), desc="generate", unit="note") as bar:
-            waiting = _unanswered(notes, prompt, journal, client.model, bar)
+            asked: dict[str, Note] = {}
             told: Counter[str] = Counter()
 
-            async def work_off() -> None:
-                # All tasks take from one iterator: who is free takes the next note, and no straggler holds up another.
-                for note, request in waiting:
-                    outcome = await client.ask(request)
-                    journal.append(request, client.model, outcome)
-                    reading = read_reply(outcome, prompt.shown(note), prompt.options.queries)
-                    told.update(pairs=len(reading.pairs), rejects=len(reading.rejects))
-                    bar.set_postfix(told, refresh=False)
-                    bar.update()
+            def unanswered() -> Iterator[Request]:
+                for note in notes:
+                    request = prompt.request(note)
+                    if request.key(client.model) in journal:
+                        bar.update()
+                    else:
+                        asked[note.note_id] = note
+                        yield request
 
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(prompt.options.concurrency):
-                        group.create_task(work_off())
-            except ExceptionGroup as several:
-                raise several.exceptions[0] from None
+            def ended(request: Request, outcome: Reply | Failure) -> None:
+                journal.append(request, client.model, outcome)
+                reading = read_reply(outcome, prompt.shown(asked.pop(request.note_id)), prompt.options.queries)
+                told.update(pairs=len(reading.pairs), rejects=len(reading.rejects))
+                bar.set_postfix(told, refresh=False)
+                bar.update()
+
+            await client.answer(unanswered(), ended)
         return client.model
 
 
-def read_replies(notes: list[Note], prompt: Prompt, journal: Journal, model: str) -> tuple[list[Row], list[Row], int]:
+def read_replies(
+    notes: list[Note], prompt: Prompt, journal: Journal, model: str
+) -> tuple[list[Row], list[Reject], int]:
     """The pairs that the journal's replies give, in the order of the notes; the rejects; how many pairs were not given."""
     pairs: list[Row] = []
-    rejects: list[Row] = []
+    rejects: list[Reject] = []
     missing = 0
     for note in notes:
         outcome = journal.outcome(prompt.request(note).key(model))
         reading = read_reply(outcome, prompt.shown(note), prompt.options.queries)
         for reason, rejected in reading.rejects:
             where = f"note {note.note_id}"
-            rejects.append(Reject(reason, where, as_json({"note_id": note.note_id, "reply": rejected})).as_row())
+            rejects.append(Reject(reason, where, as_json({"note_id": note.note_id, "reply": rejected})))
         missing += reading.missing
         pairs += [
             {
@@ -200,17 +203,6 @@ def _author(journal: Journal) -> str:
     return next(iter(journal.models))
 
 
-def _unanswered(
-    notes: list[Note], prompt: Prompt, journal: Journal, model: str, bar: "tqdm[Any]"
-) -> Iterator[tuple[Note, Request]]:
-    for note in notes:
-        request = prompt.request(note)
-        if request.key(model) in journal:
-            bar.update()
-        else:
-            yield note, request
-
-
 def _silence_is_told(notes: list[Note], prompt: Prompt, journal: Journal, model: str) -> None:
     """Raise unless every request has ended: the output would lack notes that only need to be asked about again."""
     silent = sum(prompt.request(note).key(model) not in journal for note in notes)
@@ -223,7 +215,7 @@ def _silence_is_told(notes: list[Note], prompt: Prompt, journal: Journal, model:
         raise InputError.of(what, str(journal.path), mend)
 
 
-def _none_left_is_told(rows: list[Any], kind: str, rejects: list[Row], run: Run) -> None:
+def _none_left_is_told(rows: list[Any], kind: str, rejects: list[Reject], run: Run) -> None:
     if not rows:
         run.write_rejects("generate", rejects)
         where = str(run.path("generate", "rejects.parquet"))

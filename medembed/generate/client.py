@@ -11,7 +11,7 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -144,6 +144,26 @@ class Client:
 
     async def __aexit__(self, *_: object) -> None:
         await self._open.aclose()
+
+    async def answer(self, requests: Iterable[Request], ended: Callable[[Request, Reply | Failure], None]) -> None:
+        """Ask all `requests`, taken one by one as there is room for them; `ended` is told how each ended.
+
+        Raises:
+            RunError: the key is refused, or no endpoint is left that answers.
+        """
+        waiting = iter(requests)
+
+        async def work_off() -> None:
+            # All tasks take from one iterator: who is free takes the next request, and no straggler holds up another.
+            for request in waiting:
+                ended(request, await self.ask(request))
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._options.concurrency or 32):
+                    group.create_task(work_off())
+        except ExceptionGroup as several:
+            raise several.exceptions[0] from None
 
     async def ask(self, request: Request, endpoints: Sequence[Endpoint] = ()) -> Reply | Failure:
         """How a request ends: by a reply, by a refusal, or by its last attempt's failure in passing.

@@ -13,15 +13,15 @@ from medembed import models
 from medembed.errors import InputError, RunError
 from medembed.mine.embeddings import encode, search
 from medembed.mine.negatives import Candidates, choose
-from medembed.recipe import DatasetRecipe, Mine
+from medembed.recipe import DatasetRecipe, Mine, Model
 from medembed.rows import passage_input, triplets_schema
 from medembed.run import Record, Run
 
 
 def inputs(recipe: DatasetRecipe, run: Run) -> tuple[Any, Any]:
     said = _options(recipe).model_dump(mode="json")
-    retriever = models.resolve(_options(recipe).retriever)
-    said["retriever"]["model"] = retriever.name  # its revision says which one; a folder may move
+    retriever = models.resolve(_retriever(recipe))
+    said["retriever"] = [retriever.name]  # its revision says which one; a folder may move
     return said, {"curate": run.finished("curate").outputs, "retriever": retriever.revision}
 
 
@@ -30,7 +30,7 @@ def work(recipe: DatasetRecipe, run: Run) -> Record:
     splits = {split: run.read("curate", f"pairs-{split}").to_pylist() for split in _splits(run)}
     corpus = run.read("curate", "corpus").to_pylist()
     _enough_passages(len(corpus), options)
-    retriever, resolved = models.load(options.retriever), models.resolve(options.retriever)
+    retriever, resolved = models.load(_retriever(recipe)), models.resolve(_retriever(recipe))
     encoded = partial(
         encode, retriever, resolved.revision, cache=run.path("mine", "embeddings"), batch_size=options.batch_size
     )
@@ -41,7 +41,7 @@ def work(recipe: DatasetRecipe, run: Run) -> Record:
     rejects = []
     for split, pairs in splits.items():
         queries = encoded([pair["query"] for pair in pairs], "query")  # (Q, D)
-        found = search(queries, passages, options.top_k)  # (Q, K) row numbers and scores
+        found = search(queries, passages, options.ranks[1])  # (Q, K) row numbers and scores
         candidates = Candidates(corpus, texts, passages, queries, *found)
         triplets, rejected = choose(pairs, candidates, options)
         run.write(
@@ -52,7 +52,7 @@ def work(recipe: DatasetRecipe, run: Run) -> Record:
         record.counts["triplets"] += len(triplets)
         record.counts[split] = len(triplets)
     if not record.counts["train"]:
-        mend = "Raise `mine.top_k`, lower `mine.negatives`, or say `mine.fewer: fill`."
+        mend = "Widen `mine.ranks`, lower `mine.negatives`, or say `mine.fewer: fill`."
         raise RunError.of("no row found enough negatives", "mine", mend)
     record.rejects = run.write_rejects("mine", rejects)
     record.facts = {"retriever": {"name": resolved.name, "revision": resolved.revision}, "negatives": options.negatives}
@@ -63,6 +63,12 @@ def _options(recipe: DatasetRecipe) -> Mine:
     if recipe.mine is None:
         raise InputError.of("the recipe has no section `mine`", recipe.name)
     return recipe.mine
+
+
+def _retriever(recipe: DatasetRecipe) -> Model:
+    if (retriever := _options(recipe).dense) is None:
+        raise InputError.of("names no embedding model", "mine.retriever")
+    return retriever
 
 
 def _splits(run: Run) -> list[str]:

@@ -5,7 +5,6 @@ the positive. Pure functions over arrays; draws are seeded by the row, so that n
 """
 
 import hashlib
-import json
 import random
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 
 from medembed.mine.embeddings import Floats, Integers
 from medembed.recipe import Mine
-from medembed.rows import fold
+from medembed.rows import Reject, as_json, fold
 
 Row = dict[str, Any]
 
@@ -30,7 +29,7 @@ class Candidates(NamedTuple):
     scores: Floats  # (Q, K) cosines
 
 
-def choose(pairs: list[Row], found: Candidates, options: Mine) -> tuple[list[Row], list[Row]]:
+def choose(pairs: list[Row], found: Candidates, options: Mine) -> tuple[list[Row], list[Reject]]:
     """Triplets of the pairs that found `options.negatives` negatives, and rejects of those that found fewer."""
     folded = [fold(text) for text in found.texts]
     row_of = {passage["passage_id"]: i for i, passage in enumerate(found.corpus)}
@@ -38,13 +37,14 @@ def choose(pairs: list[Row], found: Candidates, options: Mine) -> tuple[list[Row
     for pair in pairs:
         positives_of[fold(pair["query"])].add(folded[row_of[pair["passage_id"]]])
 
-    triplets, rejects = [], []
+    triplets: list[Row] = []
+    rejects: list[Reject] = []
     for i, pair in enumerate(pairs):
         positive = row_of[pair["passage_id"]]
         score = float(found.queries[i] @ found.passages[positive])
         barred = positives_of[fold(pair["query"])]
         note = pair["note_id"] if options.exclude_note else None
-        ceiling = score - (1 - options.relative_margin) * abs(score)
+        ceiling = score - (1 - (options.relative_margin or 1)) * abs(score)
         ranked = zip(found.ids[i].tolist(), found.scores[i].tolist(), strict=True)
         allowed = (
             (j, s) for j, s in ranked if s < ceiling and folded[j] not in barred and found.corpus[j]["note_id"] != note
@@ -56,8 +56,8 @@ def choose(pairs: list[Row], found: Candidates, options: Mine) -> tuple[list[Row
             negatives = _distinct(allowed, folded, options.negatives)
         if len(negatives) < options.negatives:
             where = f"note {pair['note_id']}, passage {pair['passage_id']}"
-            row = json.dumps({"query": pair["query"], "positive": pair["positive"]}, ensure_ascii=False)
-            rejects.append({"reason": f"fewer than {options.negatives} negatives", "where": where, "row": row})
+            row = as_json({"query": pair["query"], "positive": pair["positive"]})
+            rejects.append(Reject(f"fewer than {options.negatives} negatives", where, row))
             continue
         triplets.append(
             {"query": pair["query"], "positive": pair["positive"]}

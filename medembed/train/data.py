@@ -19,6 +19,7 @@ from medembed.errors import InputError
 from medembed.provenance import manifest
 from medembed.recipe import Data, is_local
 from medembed.recipe_file import load as load_recipe
+from medembed.rows import Reject
 from medembed.run import Run, read_json, sha256
 from medembed.train.batches import Ids
 
@@ -41,7 +42,7 @@ class Rows:
 
     dataset: Dataset  # columns query, positive, negative_1 … negative_n, in this order
     texts: Ids
-    rejects: list[dict[str, str]]
+    rejects: list[Reject]
     offered: int  # rows that the dataset has, before rejects and `limit`
 
 
@@ -71,7 +72,7 @@ def read(found: Found, data: Data, negatives: int | None, seed: int) -> Rows:
     texts = _text_ids(table, columns)
     reasons = {"empty text": _blank(table, columns), "a text twice in the row": _repeated(texts)}
     rejects = [
-        {"reason": reason, "where": f"{found.name}:{row + 1}", "row": ""}
+        Reject(reason, f"{found.name}:{row + 1}", "")
         for reason, guilty in reasons.items()
         for row in np.flatnonzero(guilty)
     ]

@@ -19,7 +19,7 @@ ROW: dict[str, Any] = {
 
 
 def reasons(setting: dict[str, Any] | str, *rows: dict[str, Any]) -> list[str]:
-    return [reject["reason"] for reject in apply(Filter.model_validate(setting), list(rows))[1]]
+    return [reject.reason for reject in apply(Filter.model_validate(setting), list(rows))[1]]
 
 
 def test_evidence_may_differ_in_white_space_and_quotes_alone() -> None:

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from medembed.generate.client import Failure, Reply
 from medembed.generate.replies import read_reply
-from medembed.rows import REJECTS, stands_in
-from medembed.sources import as_json
+from medembed.rows import REJECTS, as_json, stands_in
 
 PASSAGES = (
     "HPI: 61-year-old man with gout in both knees. No fever. He drinks two pints daily.",

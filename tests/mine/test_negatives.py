@@ -70,11 +70,11 @@ def test_the_positives_note_can_be_left_out() -> None:
 
 def test_a_row_that_finds_fewer_is_a_counted_reject_or_filled_the_same_way_every_time() -> None:
     scores = [0.5, 0.9, 0.8, 0.7, 0.3, 0.2]
-    settings = Mine.model_validate({"retriever": "a/b", "negatives": 2, "top_k": 2})
+    settings = Mine.model_validate({"retriever": "a/b", "negatives": 2, "ranks": [1, 2]})
     near = found(scores)
     near = near._replace(ids=near.ids[:, :5], scores=near.scores[:, :5])  # the ranking ends before the last passage
     rows, rejects = choose([pair()], near, settings)
-    assert rows == [] and rejects[0]["reason"] == "fewer than 2 negatives"
+    assert rows == [] and rejects[0].reason == "fewer than 2 negatives"
     first, again = (mined(near, fewer="fill") for _ in range(2))
     assert first == again
     assert first[0]["negative_ids"] == ["p4", "p5"]  # none that beats the positive, however random the draw

@@ -10,7 +10,7 @@ import yaml
 
 from medembed.recipe import Recipe
 from medembed.recipe_file import load
-from medembed.rows import CORPUS, PAIRS, triplets_schema
+from medembed.rows import CORPUS, PAIRS, Reject, triplets_schema
 from medembed.run import Record, Run
 
 SECRET_TEXT = "Zyxomine was started"  # stands in every note: must never reach a card, a manifest, an error
@@ -69,7 +69,7 @@ def dataset_run(
         }
         for pair in pairs
     ]
-    reject = {"reason": "evidence not in note", "where": "note n9", "row": "{}"}
+    reject = Reject("evidence not in note", "note n9", "{}")
     with run.locked():
         _stage(
             run,
@@ -93,7 +93,12 @@ def dataset_run(
             "retriever": {"name": "BAAI/bge-small-en-v1.5", "revision": "5c38ec7c405ec4b44b94cc5a9bb96e735b38267a"}
         }
         _stage(
-            run, "mine", tables, [reject | {"reason": "too few negatives"}], {"pairs in": 6, "triplets": 6}, retriever
+            run,
+            "mine",
+            tables,
+            [reject._replace(reason="too few negatives")],
+            {"pairs in": 6, "triplets": 6},
+            retriever,
         )
     return recipe, run
 
@@ -173,7 +178,7 @@ def _stage(
     run: Run,
     stage: str,
     tables: dict[str, Any],
-    rejects: list[dict[str, str]] | None,
+    rejects: list[Reject] | None,
     counts: dict[str, int],
     facts: dict[str, Any],
 ) -> None:

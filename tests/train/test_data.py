@@ -59,7 +59,7 @@ def test_rows_that_cannot_teach_are_rejected_with_a_reason(tmp_path: Path, run: 
     table[5]["negative_2"] = None
     table[8]["negative_1"] = table[8]["positive"]
     rows = read(publish(tmp_path / "d", pa.Table.from_pylist(table, schema=triplets().schema)), run)
-    assert [(row["reason"], row["where"]) for row in rows.rejects] == [
+    assert [(row.reason, row.where) for row in rows.rejects] == [
         ("empty text", "d:4"),
         ("empty text", "d:6"),
         ("a text twice in the row", "d:9"),
@@ -101,7 +101,7 @@ def test_the_rows_of_a_dataset_recipe_come_from_the_run_folder_beside(tmp_path: 
     theirs = Run(load(tmp_path / "dataset.yaml"), tmp_path / "runs" / "made")
     with theirs.locked(), pytest.raises(InputError, match="`curate` has not been done"):
         data.find(said, run)
-    pairs = [dict.fromkeys(PAIRS.names, "x") | row for row in triplets().select(["query", "positive"]).to_pylist()]
+    pairs = [dict.fromkeys(PAIRS.names[:-3], "x") | row for row in triplets().select(["query", "positive"]).to_pylist()]
     theirs.write("curate", "pairs-train", pa.Table.from_pylist(pairs, schema=PAIRS))
     theirs.perform("curate", "f", lambda: Record("curate", counts={"pairs": ROWS}))
     found = data.find(said, run)
