@@ -11,9 +11,10 @@ import pyarrow as pa
 
 from medembed import models
 from medembed.errors import InputError, RunError
-from medembed.mine.embeddings import encode, search
 from medembed.mine.negatives import Candidates, choose
 from medembed.recipe import DatasetRecipe, Mine, Model
+from medembed.retrieval.embeddings import encode
+from medembed.retrieval.search import search
 from medembed.rows import passage_input, triplets_schema
 from medembed.run import Record, Run
 

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any, NamedTuple
 
-from medembed.mine.embeddings import Floats, Integers
 from medembed.recipe import Mine
+from medembed.retrieval.embeddings import Floats
+from medembed.retrieval.search import Integers
 from medembed.rows import Reject, as_json, fold
 
 Row = dict[str, Any]

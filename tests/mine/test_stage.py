@@ -10,8 +10,8 @@ from sentence_transformers import SentenceTransformer
 
 from medembed import stages
 from medembed.errors import InputError, RunError
-from medembed.mine import embeddings
 from medembed.recipe import DatasetRecipe
+from medembed.retrieval import embeddings
 from medembed.run import Record, Run
 
 

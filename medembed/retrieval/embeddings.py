@@ -1,4 +1,4 @@
-"""Texts → embeddings on disk, and the nearest of them.
+"""Texts → embeddings on disk.
 
 Encoded and saved block by block under the hash of what made them (model, prompt, length, texts): nothing stale can be read, and
 a killed run goes on from the last whole block.
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
-Integers = np.ndarray[Any, np.dtype[np.int64]]
 BLOCK = 2048
 
 
@@ -56,14 +55,3 @@ def encode(
         rows.append(np.load(path, allow_pickle=False))
     at = {text: i for i, text in enumerate(distinct)}
     return np.concatenate(rows)[[at[text] for text in texts]]
-
-
-def search(queries: Floats, passages: Floats, top_k: int) -> tuple[Integers, Floats]:
-    """The `top_k` nearest passages of each query by cosine, best first: row numbers and scores, both (Q, K)."""
-    from sentence_transformers.util import dot_score, semantic_search
-
-    hits = semantic_search(queries, passages, top_k=min(top_k, len(passages)), score_function=dot_score)
-    ranked = [sorted(row, key=lambda hit: (-hit["score"], hit["corpus_id"])) for row in hits]
-    ids = np.array([[hit["corpus_id"] for hit in row] for row in ranked], dtype=np.int64)  # (Q, K)
-    scores = np.array([[hit["score"] for hit in row] for row in ranked], dtype=np.float32)  # (Q, K)
-    return ids, scores

@@ -1,0 +1,1 @@
+"""What curate and mine share: texts → embeddings, and the nearest of them."""
