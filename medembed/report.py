@@ -5,6 +5,7 @@ from typing import Any
 from medembed.run import Record, Run
 
 METRICS = {"ndcg_at_10": "nDCG@10", "mrr_at_10": "MRR@10", "recall_at_10": "Recall@10"}
+VERDICTS = {"WIN": "beats", "MARGINAL": "cannot be told from", "REGRESSION": "is worse than"}
 
 
 def line(record: Record, *, skipped: bool = False) -> str:
@@ -26,7 +27,7 @@ def results(record: Record) -> str:
         lines += [f"{name:12s}{_compared(scores[metric])}" for metric, name in METRICS.items()]
     if len(facts["tasks"]) > 1:
         lines.append(f"\nmean over tasks\n{'nDCG@10':12s}{_compared(facts['average'])}")
-    says = {"WIN": "beats", "MARGINAL": "cannot be told from", "REGRESSION": "is worse than"}[facts["verdict"]]
+    says = VERDICTS[facts["verdict"]]
     lines.append(f"\n{facts['verdict']:10s} {facts['tuned']['name'].split('/')[-1]} {says} {facts['base']['name']}")
     return "\n".join(lines)
 

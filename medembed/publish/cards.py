@@ -15,11 +15,10 @@ import yaml
 from medembed import licences, resources
 from medembed.provenance import licences_of
 from medembed.recipe import is_local
+from medembed.report import METRICS, VERDICTS
 
 NOT_RECORDED = "not recorded"
-METRICS = {"ndcg_at_10": "nDCG@10", "mrr_at_10": "MRR@10", "recall_at_10": "Recall@10"}
 TOLD_ELSEWHERE = ("base", "dataset", "hyperparameters")
-VERDICTS = {"WIN": "beats", "MARGINAL": "cannot be told from", "REGRESSION": "is worse than"}
 SIZES = {
     10**3: "n<1K",
     10**4: "1K<n<10K",
