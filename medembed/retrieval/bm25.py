@@ -48,8 +48,10 @@ class BM25:
 
     def scores_at(self, queries: Sequence[str], rows: Integers) -> Floats:
         """The score of each query with the passages at `rows`, (Q,) or (Q, M): 0 without a common word, -inf where a row is -1."""
-        scores = np.stack([self._scores(query)[at] for query, at in zip(queries, rows, strict=True)])
-        return np.where(rows == NONE, np.float32(-np.inf), scores)
+        scores = np.full(rows.shape, -np.inf, np.float32)
+        for i, query in enumerate(queries):
+            scores[i] = np.where(rows[i] == NONE, -np.inf, self._scores(query)[rows[i]])
+        return scores
 
     def _scores(self, query: str) -> Floats:
         known = [self._vocabulary[stem] for stem in self._stems(query) if stem in self._vocabulary]
