@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from medembed.recipe import Mine
-from medembed.retrieval.embeddings import Floats
-from medembed.retrieval.search import Integers
+from medembed.retrieval.embeddings import Embeddings, Floats, Integers
 from medembed.rows import Reject, as_json, fold
 
 Row = dict[str, Any]
@@ -24,8 +25,8 @@ class Candidates(NamedTuple):
 
     corpus: list[Row]  # P rows
     texts: list[str]  # P, as they are embedded
-    passages: Floats  # (P, D), unit length
-    queries: Floats  # (Q, D), unit length
+    passages: Embeddings  # (P, D), unit length
+    queries: Embeddings  # (Q, D), unit length
     ids: Integers  # (Q, K) rows of the corpus, best first
     scores: Floats  # (Q, K) cosines
 
@@ -42,7 +43,7 @@ def choose(pairs: list[Row], found: Candidates, options: Mine) -> tuple[list[Row
     rejects: list[Reject] = []
     for i, pair in enumerate(pairs):
         positive = row_of[pair["passage_id"]]
-        score = float(found.queries[i] @ found.passages[positive])
+        score = float(found.queries[i].astype(np.float32) @ found.passages[positive])
         barred = positives_of[fold(pair["query"])]
         note = pair["note_id"] if options.exclude_note else None
         ceiling = score - (1 - (options.relative_margin or 1)) * abs(score)
@@ -91,4 +92,4 @@ def _drawn(
     draw = hashlib.sha256(f"{seed}:{pair['passage_id']}:{pair['query']}".encode()).hexdigest()
     for j in random.Random(draw).sample(range(len(folded)), len(folded)):
         if folded[j] not in barred and found.corpus[j]["note_id"] != pair["note_id"]:
-            yield j, float(found.queries[i] @ found.passages[j])
+            yield j, float(found.queries[i].astype(np.float32) @ found.passages[j])

@@ -1,16 +1,21 @@
-"""Texts → embeddings on disk.
+"""Texts → embeddings on disk: each distinct text once, longest first, in blocks of fp16.
 
-Encoded and saved block by block under the hash of what made them (model, prompt, length, texts): nothing stale can be read, and
-a killed run goes on from the last whole block.
+A block lies under the hash of what made it (model, prompt, length, precision, texts) and ends with its own checksum: nothing stale
+or damaged is read, and a killed run goes on from the last whole block, in any number of processes.
 """
 
 import hashlib
 import json
+import logging
+import tempfile
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from tqdm import tqdm
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from medembed.errors import RunError
 from medembed.run import replacing
@@ -18,40 +23,143 @@ from medembed.run import replacing
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+log = logging.getLogger(__name__)
+
 Floats = np.ndarray[Any, np.dtype[np.float32]]
-BLOCK = 2048
+Embeddings = np.ndarray[Any, np.dtype[np.float16]]
+Integers = np.ndarray[Any, np.dtype[np.int64]]
+Side = Literal["query", "document"]
+
+BLOCK = 2048  # texts
+GRID = 2048  # embeddings are whole multiples of 1 / GRID, see `on_grid`
+_DIGEST = hashlib.sha256().digest_size
 
 
 def encode(
     model: "SentenceTransformer",
     revision: str,
-    texts: list[str],
-    side: Literal["query", "document"],
+    texts: "Sequence[str] | pa.Array | pa.ChunkedArray",
+    side: Side,
     cache: Path,
     batch_size: int,
-) -> Floats:
-    """Unit-length embeddings of `texts`, shape (len(texts), D); each distinct text is encoded once.
+) -> Embeddings:
+    """Unit-length embeddings of `texts`, (N, D) in fp16 on disk, memory-mapped; each distinct text is encoded once.
 
-    `revision` identifies the model's weights; `side` says whether its query or its document prompt is used.
+    `revision` identifies the model's weights; `side` says whether its query or its document prompt is used. The values lie on a
+    grid (`on_grid`): multiply them in fp32 (`scores_at`, `search`), never in fp16.
 
     Raises:
         RunError: the model gives numbers that are none (NaN, infinity).
     """
-    distinct = sorted(set(texts))
-    blocks = [distinct[start : start + BLOCK] for start in range(0, len(distinct), BLOCK)]
-    rows = []
-    for block in tqdm(blocks, desc=f"encode {side}", unit="block", disable=len(blocks) < 2):
-        made_by = json.dumps([revision, model.max_seq_length, model.prompts, side, block])
-        path = cache / f"{hashlib.sha256(made_by.encode()).hexdigest()[:32]}.npy"
-        if not path.exists():
-            encoder = model.encode_query if side == "query" else model.encode_document
-            embeddings = encoder(block, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False)
-            if not np.isfinite(embeddings).all():
-                raise RunError.of(
-                    "the retriever gives embeddings that are not finite", "mine.retriever", "Choose another."
-                )
-            with replacing(path) as temporary, temporary.open("wb") as file:
-                np.save(file, embeddings.astype(np.float32))
-        rows.append(np.load(path, allow_pickle=False))
-    at = {text: i for i, text in enumerate(distinct)}
-    return np.concatenate(rows)[[at[text] for text in texts]]
+    if not len(texts):
+        return np.empty((0, model.get_embedding_dimension() or 0), np.float16)
+    from medembed.retrieval import together
+
+    distinct, at = _distinct(texts)  # (M,) longest first; (N,) which of them a text is
+    together.share(together.Job(revision, side, batch_size, cache), model, distinct)
+    order = np.argsort(at, kind="stable")  # rows of `texts`, in the order of the blocks
+    sorted_at = at[order]
+    rows: Embeddings | None = None
+    for part in blocks(distinct):
+        block = embedded(model, revision, distinct[part].to_pylist(), side, cache, batch_size)
+        rows = _on_disk(len(texts), block.shape[1], cache) if rows is None else rows
+        here = order[slice(*np.searchsorted(sorted_at, (part.start, part.stop)))]
+        rows[here] = block[at[here] - part.start]
+    assert rows is not None
+    return rows
+
+
+def blocks(texts: "pa.Array") -> list[slice]:
+    return [slice(start, min(start + BLOCK, len(texts))) for start in range(0, len(texts), BLOCK)]
+
+
+def embedded(
+    model: "SentenceTransformer", revision: str, block: list[str], side: Side, cache: Path, batch_size: int
+) -> Embeddings:
+    """The embeddings of one block, (B, D): read where they stand, else made and written."""
+    precision = _precision(model)
+    prompts = [model.prompts, model.default_prompt_name, side]
+    made_by = json.dumps([revision, model.max_seq_length, prompts, str(precision), batch_size, GRID, block])
+    path = cache / f"{hashlib.sha256(made_by.encode()).hexdigest()[:32]}.f16"
+    if (found := _read(path, len(block))) is not None:
+        return found
+    encoder = model.encode_query if side == "query" else model.encode_document
+    with _autocast(precision):
+        found = on_grid(encoder(block, batch_size=batch_size, show_progress_bar=False).astype(np.float32))
+    body = found.tobytes()
+    with replacing(path) as temporary:
+        temporary.write_bytes(body + _checksum(path, body))
+    return found
+
+
+def on_grid(embeddings: Floats) -> Embeddings:
+    """`embeddings` (N, D) at unit length, rounded to multiples of 1 / GRID.
+
+    Products of two such values are multiples of 2⁻²², and every partial sum of them is at most 1.01 (Cauchy–Schwarz): fp32 holds
+    it exactly. So a cosine is the same number whatever library, tile, thread count or device adds it up, and equal texts tie
+    exactly. Rounding moves a cosine by about 2e-4 (one standard deviation).
+
+    Raises:
+        RunError: values that are not finite.
+    """
+    if not np.isfinite(embeddings).all():
+        raise RunError.of("the retriever gives embeddings that are not finite", "mine.retriever", "Choose another.")
+    lengths = np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    rounded: Embeddings = (np.round(embeddings / lengths * GRID) / GRID).astype(np.float16)
+    return rounded
+
+
+def _distinct(texts: "Sequence[str] | pa.Array | pa.ChunkedArray") -> "tuple[pa.Array, Integers]":
+    """The distinct texts, longest first (so batches are even, and too long ones fail at once), and which of them each text is."""
+    if isinstance(texts, pa.Array | pa.ChunkedArray):
+        column = texts.cast(pa.large_string())
+        column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    else:
+        column = pa.array(texts, pa.large_string())
+    encoded = column.dictionary_encode()
+    length = pc.utf8_length(encoded.dictionary)
+    keys = pa.table({"length": length, "text": encoded.dictionary})
+    order = pc.sort_indices(keys, sort_keys=[("length", "descending"), ("text", "ascending")])
+    place = np.empty(len(order), np.int64)
+    place[order.to_numpy()] = np.arange(len(order))
+    return encoded.dictionary.take(order), place[encoded.indices.to_numpy()]
+
+
+def _on_disk(rows: int, dimensions: int, cache: Path) -> Embeddings:
+    """An array in a file without a name, gone with the array. Written in full first: a full disk is an error here, not a crash later."""
+    with tempfile.TemporaryFile(dir=cache) as file:
+        for start in range(0, rows, BLOCK):
+            file.write(bytes(2 * dimensions * min(BLOCK, rows - start)))
+        file.flush()
+        return np.memmap(file, np.float16, "r+", shape=(rows, dimensions))
+
+
+def _read(path: Path, rows: int) -> Embeddings | None:
+    """The block at `path`; none when there is none or not what was written."""
+    if not path.exists():
+        return None
+    content = path.read_bytes()
+    body, checksum = content[:-_DIGEST], content[-_DIGEST:]
+    if checksum != _checksum(path, body):
+        log.warning("%s: a damaged block of embeddings; it is made again", path)
+        return None
+    return np.frombuffer(body, np.float16).reshape(rows, -1)
+
+
+def _checksum(path: Path, body: bytes) -> bytes:
+    return hashlib.sha256(path.name.encode() + body).digest()
+
+
+def _precision(model: "SentenceTransformer") -> Any:
+    """The torch type that the model computes in: half on a GPU, whose fp32 is several times slower."""
+    import torch
+
+    if model.device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def _autocast(precision: Any) -> AbstractContextManager[Any]:
+    import torch
+
+    return nullcontext() if precision == torch.float32 else torch.autocast("cuda", precision)

@@ -15,11 +15,12 @@ from accelerate.utils import broadcast_object_list
 from medembed import models
 from medembed.errors import Fault, InputError
 from medembed.evaluate import baseline  # the one arrow between stages: the base is measured first, by the same code
+from medembed.processes import processes
 from medembed.recipe import ModelRecipe, Train
 from medembed.run import Record, Run, sha256, write_json
 from medembed.train import data
 from medembed.train.batches import GlobalBatches
-from medembed.train.trainer import Trained, fit, full_disk_is_seen, last_checkpoint, processes
+from medembed.train.trainer import Trained, fit, full_disk_is_seen, last_checkpoint
 
 
 def inputs(recipe: ModelRecipe, run: Run) -> tuple[Any, dict[str, Any]]:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from medembed import stages
 from medembed.errors import InputError, MedEmbedError
+from medembed.processes import processes
 from medembed.recipe import ModelRecipe
 from medembed.recipe_file import load
 from medembed.run import Record, Run
 from medembed.train import clean, follow, start_together
 from medembed.train.launch import report_to_launcher, stop_with_launcher
-from medembed.train.trainer import processes
 
 
 def main() -> None:

@@ -10,12 +10,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
 from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
@@ -24,6 +22,7 @@ from transformers import PrinterCallback, TrainerCallback
 from transformers.training_args import ParallelMode
 
 from medembed.errors import RunError
+from medembed.processes import processes
 from medembed.recipe import Train
 from medembed.run import read_json, sha256, write_json
 from medembed.train.batches import GlobalBatches
@@ -40,11 +39,6 @@ class Trained:
 
     weights: dict[str, torch.Tensor]
     losses: list[float]
-
-
-def processes() -> PartialState:
-    """The processes that train together; the first call joins them. They may wait for each other for days: the base is measured."""
-    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=14))
 
 
 def fit(
@@ -182,7 +176,7 @@ class _CompletionMark(TrainerCallback):  # type: ignore[misc]
     """Marks a checkpoint as whole when every process has written its part."""
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        PartialState().wait_for_everyone()
+        processes().wait_for_everyone()
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != COMPLETE)

@@ -42,7 +42,7 @@ def test_scores_are_the_retrievers_cosines(tiny_model: Path, tmp_path: Path) -> 
         query = model.encode_query(row["query"], normalize_embeddings=True)
         texts = [row["positive"], row["negative_1"], row["negative_2"]]
         cosines = model.encode_document(texts, normalize_embeddings=True) @ query
-        np.testing.assert_allclose(cosines, [row["positive_score"], *row["negative_scores"]], atol=1e-5)
+        np.testing.assert_allclose(cosines, [row["positive_score"], *row["negative_scores"]], atol=1e-3)
 
 
 def test_a_run_that_was_cut_off_encodes_only_the_blocks_that_are_missing(

@@ -1,0 +1,33 @@
+"""The processes of `accelerate launch`, or the one there is."""
+
+import os
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from medembed.errors import InputError
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+
+def processes() -> "PartialState":
+    """The processes that work together; the first call joins them. They may wait for each other for days."""
+    import torch
+    from accelerate import PartialState
+
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=14))
+
+
+def launched() -> int:
+    """How many processes were started together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def check_together() -> None:
+    """
+    Raises:
+        InputError: several processes were started that do not know of each other.
+    """
+    if launched() != processes().num_processes:
+        mend = "On CPU: `accelerate launch --multi_gpu --num_processes N`."
+        raise InputError.of("several processes were started that would work apart", "accelerate", mend)
