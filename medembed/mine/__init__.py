@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from functools import partial
 from importlib.metadata import version
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +22,7 @@ from medembed.mine.ranking import Embedded, rank
 from medembed.mine.suspects import VERDICTS, Verdicts, dropped, relabelled, suspicious
 from medembed.mine.triplets import Flags, Graded, choose, rows_of
 from medembed.recipe import DatasetRecipe, Mine
-from medembed.retrieval.embeddings import encode
-from medembed.retrieval.search import Integers
+from medembed.retrieval.embeddings import Integers, encode
 from medembed.rows import CORPUS, Reject, triplets_schema
 from medembed.run import Record, Run, by_frequency, sha256
 from medembed.sources import read_rows, source_hash
@@ -117,7 +115,7 @@ def _embedded(pairs: Pairs, corpus: Corpus, options: Mine, run: Run) -> Embedded
         cache=run.path("mine", "embeddings"),
         batch_size=options.batch_size,
     )
-    return Embedded(encoded(list(pairs.queries), "query"), encoded(list(corpus.texts), "document"))
+    return Embedded(encoded(pairs.queries.column, "query"), encoded(corpus.texts.column, "document"))
 
 
 def _graded(pairs: Pairs, corpus: Corpus, pools: Pools, options: Mine, run: Run) -> Graded | None:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from medembed import tables
 from medembed.errors import InputError
-from medembed.retrieval.search import Integers
+from medembed.retrieval.embeddings import Integers
 from medembed.rows import CORPUS, Reject, as_json, content_id, fold, passage_input
 from medembed.sources import Row
 

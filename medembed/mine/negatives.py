@@ -12,14 +12,13 @@ import numpy as np
 
 from medembed.mine.corpus import Corpus, Pairs
 from medembed.recipe import Mine
-from medembed.retrieval.embeddings import Floats
-from medembed.retrieval.search import Integers
+from medembed.retrieval.embeddings import Floats, Integers
 from medembed.rows import fold
 
 Codes = np.ndarray[Any, np.dtype[np.int8]]
 
 # Why a candidate is no negative, in the order in which it is asked; 0: it may be one.
-POSITIVE, NOTE, OUTSIDE, MARGIN, TWICE, NEAR = range(1, 7)
+NOBODY, POSITIVE, NOTE, OUTSIDE, MARGIN, TWICE, NEAR = range(1, 8)
 REASONS = {
     POSITIVE: "a positive of the query",
     NOTE: "of the positive's note",
@@ -44,18 +43,19 @@ class Rules:
     def codes(self, rows: Integers, ids: Integers, scores: Floats, positives: Floats, *, ranked: bool = True) -> Codes:
         """Why each candidate is no negative, or 0: (B, K). Likeness to the positive is not looked at: see `is_near`.
 
-        `rows` (B,) of the pairs, their candidates' `ids` (B, K) and `scores` (B, K), and their `positives`' scores (B,).
+        `rows` (B,) of the pairs, their candidates' `ids` (B, K; -1: none) and `scores` (B, K), and their `positives`' scores (B,).
         Candidates that are not `ranked` but drawn at random never come from the positive's note.
         """
         asked = self._pairs.query_numbers[rows][:, None] * self._texts + self._corpus.text_numbers[ids]  # (B, K)
         same_note = self._corpus.note_numbers[ids] == self._pairs.note_numbers[rows][:, None]
         reasons = {
+            NOBODY: ids < 0,
             POSITIVE: np.isin(asked, self._answers),
             NOTE: same_note & (self._options.exclude_note or not ranked),
             OUTSIDE: outside(scores, self._options),
             MARGIN: too_close(scores, positives, self._options),
         }
-        codes = np.select(list(reasons.values()), list(reasons), 0).astype(np.int8)
+        codes: Codes = np.select(list(reasons.values()), list(reasons), 0).astype(np.int8)
         codes[(codes == 0) & _seen_before(self._corpus.text_numbers[ids], codes == 0)] = TWICE
         return codes
 
@@ -89,7 +89,8 @@ def ceiling(positives: Floats, relative_margin: float | None) -> Floats:
     """What negatives must score below: that share of the positive's score, or as far below it where it is negative."""
     if relative_margin is None:
         return np.full_like(positives, np.inf)
-    return positives - np.float32(1 - relative_margin) * np.abs(positives)
+    below: Floats = (positives - (1 - relative_margin) * np.abs(positives)).astype(np.float32)
+    return below
 
 
 def shingles(text: str) -> frozenset[tuple[str, ...]]:

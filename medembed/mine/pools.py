@@ -14,8 +14,7 @@ from medembed.mine.corpus import Corpus, Pairs
 from medembed.mine.negatives import NEAR, REASONS, Codes, Rules, generator, order
 from medembed.mine.ranking import Ranking
 from medembed.recipe import Mine
-from medembed.retrieval.embeddings import Floats
-from medembed.retrieval.search import Integers
+from medembed.retrieval.embeddings import Floats, Integers
 
 QUERIES = 1024  # at a time
 DRAWN = 64  # passages drawn at random for each row that is to be filled up
@@ -36,7 +35,7 @@ def gather(ranking: Ranking, pairs: Pairs, corpus: Corpus, options: Mine, size: 
     rules = Rules(pairs, corpus, options)
     every_row, shape = np.arange(len(pairs)), (len(pairs), size)
     pools = Pools(
-        positives=ranking.score(every_row, pairs.positives),
+        positives=ranking.score(every_row, pairs.positives[:, None])[:, 0],
         ids=np.full(shape, -1),
         scores=np.full(shape, np.nan, np.float32),
         ranks=np.zeros(shape, np.int64),
@@ -50,7 +49,7 @@ def gather(ranking: Ranking, pairs: Pairs, corpus: Corpus, options: Mine, size: 
         for i, row in enumerate(rows.tolist()):
             left = order(np.flatnonzero(codes[i] == 0), options, _key(row, pairs, corpus))
             _take(row, left, ids[i], scores[i], ranks, codes[i], pools, rules)
-        pools.found.update({"in all": codes.size})
+        pools.found.update({"in all": int((ids >= 0).sum())})
         pools.found.update({REASONS[code]: int((codes == code).sum()) for code in REASONS})
     if options.fewer == "fill":
         for rows in _blocks(np.flatnonzero(pools.ids[:, -1] < 0)):
@@ -69,7 +68,7 @@ def _fill(
             for row in rows.tolist()
         ]
     )  # (B, drawn)
-    scores = ranking.score(rows.repeat(draws), ids.ravel()).reshape(ids.shape)
+    scores = ranking.score(rows, ids)
     codes = rules.codes(rows, ids, scores, pools.positives[rows], ranked=False)
     for i, row in enumerate(rows.tolist()):
         there = corpus.text_numbers[pools.ids[row][pools.ids[row] >= 0]]

@@ -57,7 +57,6 @@ def deciles(values: "np.ndarray[Any, np.dtype[Any]]") -> list[float]:
 def draw(path: Path, pools: Pools, chosen: Flags, graded: Graded | None) -> bool:
     """Draw the distributions as a PNG; False, with a line in the log, where matplotlib is not installed."""
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         log.info("no picture of the mining: matplotlib is not installed (`pip install 'medembed[plots]'`)")
@@ -73,7 +72,7 @@ def draw(path: Path, pools: Pools, chosen: Flags, graded: Graded | None) -> bool
         each.spines[["top", "right"]].set_visible(False)
     with replacing(path) as temporary:
         # Without the version of the library in it, equal numbers give equal bytes.
-        FigureCanvasAgg(figure).print_png(temporary, metadata={"Software": None})
+        figure.savefig(temporary, format="png", metadata={"Software": None})
     return True
 
 
@@ -82,8 +81,8 @@ def _scores(axes: "Axes", positives: Any, negatives: Any, name: str) -> None:
     bins = np.linspace(both.min(), both.max() + 1e-6, BINS + 1)
     for values, colour, label in ((negatives, ORANGE, "hard negatives"), (positives, BLUE, "positives")):
         share = np.full(len(values), 100 / len(values))
-        axes.hist(values, bins, weights=share, color=colour, alpha=0.25, linewidth=0)
-        axes.hist(values, bins, weights=share, color=colour, histtype="step", linewidth=1.5, label=label)
+        axes.hist(values, bins.tolist(), weights=share, color=colour, alpha=0.25, linewidth=0)
+        axes.hist(values, bins.tolist(), weights=share, color=colour, histtype="step", linewidth=1.5, label=label)
     axes.set(xlabel=name, ylabel="%")
     axes.legend(frameon=False)
 
@@ -92,5 +91,5 @@ def _ranks(axes: "Axes", ranks: Any) -> None:
     most = int(ranks.max(initial=1))
     bins = np.arange(0.5, most + 1.5, max(1, most // BINS))
     share = np.full(len(ranks), 100 / max(1, len(ranks)))
-    axes.hist(ranks, bins, weights=share, color=ORANGE)
+    axes.hist(ranks, bins.tolist(), weights=share, color=ORANGE)
     axes.set(xlabel="rank of the negative", ylabel="%")

@@ -10,7 +10,7 @@ from medembed.mine.negatives import Codes, Rules, ceiling
 from medembed.mine.pools import Pools
 from medembed.mine.triplets import Flags, Graded
 from medembed.recipe import Judge, Mine
-from medembed.retrieval.search import Integers
+from medembed.retrieval.embeddings import Integers
 
 ANSWERS, DOES_NOT, NO_VERDICT = range(1, 4)  # 0: not asked
 VERDICTS = {ANSWERS: "answer the query", DOES_NOT: "do not", NO_VERDICT: "no verdict"}
@@ -25,7 +25,8 @@ class Verdicts(NamedTuple):
 
 def suspicious(pools: Pools, left: Flags, judge: Judge) -> Flags:
     """Which negatives, of those `left` (Q, M), score above the judge's share of their positive's score."""
-    return left & (pools.scores > ceiling(pools.positives, judge.above)[:, None])
+    suspects: Flags = left & (pools.scores > ceiling(pools.positives, judge.above)[:, None])
+    return suspects
 
 
 def dropped(pairs: Pairs, corpus: Corpus, pools: Pools, verdicts: Verdicts) -> Flags:
@@ -33,7 +34,8 @@ def dropped(pairs: Pairs, corpus: Corpus, pools: Pools, verdicts: Verdicts) -> F
     texts = int(corpus.text_numbers.max(initial=0)) + 1
     asked = pairs.query_numbers[:, None] * texts + corpus.text_numbers[pools.ids]  # (Q, M)
     answers = asked[verdicts.codes == ANSWERS]
-    return np.isin(asked, answers) | (verdicts.codes == NO_VERDICT)
+    gone: Flags = np.isin(asked, answers) | (verdicts.codes == NO_VERDICT)
+    return gone
 
 
 def relabelled(

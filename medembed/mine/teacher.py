@@ -15,8 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from medembed.errors import RunError
-from medembed.retrieval.embeddings import Floats
-from medembed.retrieval.search import Integers
+from medembed.retrieval.embeddings import Floats, Integers
 from medembed.run import replacing
 
 if TYPE_CHECKING:

@@ -26,7 +26,8 @@ class Graded:
 def choose(left: Flags, options: Mine) -> Flags:
     """The first `negatives` of each pool that are `left` (Q, M); none of a pool that holds fewer than a row must have."""
     enough = left.sum(axis=1) >= _needed(options)
-    return left & (left.cumsum(axis=1) <= options.negatives) & enough[:, None]
+    chosen: Flags = left & (left.cumsum(axis=1) <= options.negatives) & enough[:, None]
+    return chosen
 
 
 def rows_of(
