@@ -27,15 +27,10 @@ def mine(tmp_path: Path, tiny_model: Path) -> Mined:
     return mine
 
 
-def recipe_of(folder: Path, retriever: Path, passages: int = 30, **said: Any) -> DatasetRecipe:
+def recipe_of(folder: Path, model: Path, passages: int = 30, **said: Any) -> DatasetRecipe:
     rows = [{"query": f"what is sign {n}", "positive": f"sign {n} of disease {n * n}"} for n in range(passages)]
     source = write(folder / "pairs.jsonl", rows)
-    options = {"retriever": str(retriever), "negatives": 2, "fewer": "fill"} | said
-    generate = (
-        {"notes": [{"source": source, "license": "mit"}], "generate": options.pop("generate")}
-        if "generate" in said
-        else {}
-    )
+    options = {"retriever": str(model), "negatives": 2, "fewer": "fill"} | said
     return DatasetRecipe.model_validate(
         {
             "kind": "dataset",
@@ -45,7 +40,6 @@ def recipe_of(folder: Path, retriever: Path, passages: int = 30, **said: Any) ->
             "mine": options,
             "publish": {"folder": "x"},
         }
-        | generate
     )
 
 

@@ -12,7 +12,22 @@ from medembed.recipe import Mine
 from medembed.rows import fold
 from tests.mine.columns import mined
 
-LONG = "aspirin lowers the risk of a second stroke in adults with high blood pressure".split()
+LONG = [
+    "aspirin",
+    "lowers",
+    "the",
+    "risk",
+    "of",
+    "a",
+    "second",
+    "stroke",
+    "in",
+    "adults",
+    "with",
+    "high",
+    "blood",
+    "pressure",
+]
 
 
 def test_the_nearest_below_the_margin_are_taken_with_their_scores_and_ranks() -> None:

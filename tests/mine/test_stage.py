@@ -59,7 +59,7 @@ def test_what_only_bm25_finds_is_scored_by_the_embeddings(mine: Mined, tiny_mode
 
 
 def test_a_row_with_fewer_negatives_is_kept_filled_or_rejected_as_the_recipe_says(mine: Mined) -> None:
-    said: dict[str, Any] = {"negatives": 3, "ranks": [1, 4], "relative_margin": 0.995, "near_duplicate": None}
+    said: dict[str, Any] = {"negatives": 3, "ranks": [1, 12], "relative_margin": 0.9999}
     dropped, run = mine("drop", fewer="drop", **said)
     reason = "fewer than 3 negatives"
     assert 0 < dropped.rejects[reason] == dropped.counts["pairs in"] - dropped.counts["triplets"]
