@@ -276,7 +276,7 @@ class Mine(Strict):
     exclude_note: bool = False  # no negative from the positive's own note
     sampling: Literal["top", "random", "spread"] = "top"  # which of the candidates that are left
     fewer: Literal["drop", "keep", "fill"] = (
-        "drop"  # a row that found fewer: reject it, keep it as it is, or fill up with random ones below the margins
+        "drop"  # a row that found fewer: reject it, keep it as it is, or fill it up at random, within all bounds but `ranks`
     )
     teacher: Teacher | None = None
     judge: Judge | None = None

@@ -91,7 +91,7 @@ def test_a_run_that_was_cut_off_asks_only_what_has_no_answer_and_ends_alike(judg
 
 
 def test_a_negative_without_a_verdict_is_left_out(judged: Judged, tgi: TGI) -> None:
-    tgi.says = lambda text: '{"reason": "I cannot say"}' if "Passage:\nsign 7 of" in text else says_yes_to("0")(text)
+    tgi.says = lambda text: (says(text) or "").replace(', "answers": true', "") or None
     record, run = judged(tgi)
     assert record.facts["judge"]["no verdict"] > 0
     assert all(number(row[name]) % 3 for row in rows_of(run) for name in ("negative_1", "negative_2"))
