@@ -1,62 +1,83 @@
 """Pairs → triplets: for each query, passages that look right and are not.
 
-A dense retriever ranks the corpus; candidates too close to the positive's score are taken for unlabelled positives and left out
-(positive-aware mining: Moreira et al. 2024, «NV-Retriever»). Scores of positive and negatives stay in the rows.
+Retrievers rank the corpus (`ranking`), rules leave out what may be an answer (`negatives`, `pools`); where the recipe says so, a
+cross-encoder grades what is left (`teacher`) and an LLM is asked about what looks suspicious (`judge`). All scores stay in the rows.
 """
 
+from collections.abc import Iterable
+from contextlib import ExitStack
 from functools import partial
+from importlib.metadata import version
+from itertools import chain
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
 
-from medembed import models
+from medembed import models, tables
 from medembed.errors import InputError, RunError
-from medembed.mine.negatives import Candidates, choose
-from medembed.recipe import DatasetRecipe, Mine, Model
-from medembed.retrieval.embeddings import encode
-from medembed.retrieval.search import search
-from medembed.rows import passage_input, triplets_schema
-from medembed.run import Record, Run
+from medembed.mine import report, teacher
+from medembed.mine.corpus import Corpus, Pairs, passages_of, read_corpus, read_pairs, same_as
+from medembed.mine.pools import Pools, gather
+from medembed.mine.ranking import Embedded, rank
+from medembed.mine.suspects import VERDICTS, Verdicts, dropped, relabelled, suspicious
+from medembed.mine.triplets import Flags, Graded, choose, rows_of
+from medembed.recipe import DatasetRecipe, Mine
+from medembed.retrieval.embeddings import Integers, encode
+from medembed.rows import CORPUS, Reject, triplets_schema
+from medembed.run import Record, Run, by_frequency, sha256
+from medembed.sources import read_rows, source_hash
+
+SPLITS = ("train", "dev")
+SPARES = 2  # pools are so many times as large as a row needs, where a teacher or a judge may drop some
+MORE = "more/corpus.parquet"  # the passages of `mine.corpus`
+PICTURE = "mining.png"
 
 
 def inputs(recipe: DatasetRecipe, run: Run) -> tuple[Any, Any]:
-    said = _options(recipe).model_dump(mode="json")
-    retriever = models.resolve(_retriever(recipe))
-    said["retriever"] = [retriever.name]  # its revision says which one; a folder may move
-    return said, {"curate": run.finished("curate").outputs, "retriever": retriever.revision}
+    options = _options(recipe)
+    said = options.model_dump(mode="json")
+    named = {"retriever": options.dense, "teacher": options.teacher and options.teacher.model}
+    resolved = {role: models.resolve(model) for role, model in named.items() if model}
+    # Its revision says which model; a folder may move.
+    said["retriever"] = [each if each == "bm25" else resolved["retriever"].name for each in options.retriever]
+    read: dict[str, Any] = {"curate": run.finished("curate").outputs}
+    read |= {role: each.revision for role, each in resolved.items()}
+    if options.teacher:
+        said["teacher"]["model"] = resolved["teacher"].name
+    if options.corpus:
+        said["corpus"]["source"] = options.corpus.source.rsplit("/", 1)[-1]
+        read["corpus"] = source_hash(options.corpus)
+    if options.judge:
+        from medembed.mine.judge import Prompt
+
+        read["judge"] = Prompt(options.judge, seed=0).version
+    return said, read
 
 
 def work(recipe: DatasetRecipe, run: Run) -> Record:
     options = _options(recipe)
-    splits = {split: run.read("curate", f"pairs-{split}").to_pylist() for split in _splits(run)}
-    corpus = run.read("curate", "corpus").to_pylist()
-    _enough_passages(len(corpus), options)
-    retriever, resolved = models.load(_retriever(recipe)), models.resolve(_retriever(recipe))
-    encoded = partial(
-        encode, retriever, resolved.revision, cache=run.path("mine", "embeddings"), batch_size=options.batch_size
-    )
-    texts = [passage_input(passage["title"], passage["text"]) for passage in corpus]
-    passages = encoded(texts, "document")  # (P, D)
+    corpus, pairs, rejects = _read(options, run)
+    size = options.negatives * (SPARES if options.teacher or options.judge else 1)
+    ranking = rank(pairs, corpus, _embedded(pairs, corpus, options, run), options)
+    pools = gather(ranking, pairs, corpus, options, size)
+    left = pools.ids >= 0  # (Q, M)
+    graded = _graded(pairs, corpus, pools, options, run)
+    if graded and options.teacher:
+        left &= ~teacher.too_close(graded.negatives, graded.positives, options.teacher.relative_margin)
+    verdicts = _judged(pairs, corpus, pools, left, recipe, run)
+    if verdicts and options.judge:
+        left &= ~dropped(pairs, corpus, pools, verdicts)
+        if options.judge.answers == "relabel":
+            pairs, pools, graded, left = relabelled(pairs, corpus, pools, graded, left, verdicts, options)
+    chosen = choose(left, options)
 
-    record = Record("mine", counts={"pairs in": 0, "triplets": 0})
-    rejects = []
-    for split, pairs in splits.items():
-        queries = encoded([pair["query"] for pair in pairs], "query")  # (Q, D)
-        found = search(queries, passages, options.ranks[1])  # (Q, K) row numbers and scores
-        candidates = Candidates(corpus, texts, passages, queries, *found)
-        triplets, rejected = choose(pairs, candidates, options)
-        run.write(
-            "mine", f"triplets-{split}", pa.Table.from_pylist(triplets, schema=triplets_schema(options.negatives))
-        )
-        rejects += rejected
-        record.counts["pairs in"] += len(pairs)
-        record.counts["triplets"] += len(triplets)
-        record.counts[split] = len(triplets)
-    if not record.counts["train"]:
-        mend = "Widen `mine.ranks`, lower `mine.negatives`, or say `mine.fewer: fill`."
-        raise RunError.of("no row found enough negatives", "mine", mend)
-    record.rejects = run.write_rejects("mine", rejects)
-    record.facts = {"retriever": {"name": resolved.name, "revision": resolved.revision}, "negatives": options.negatives}
+    record = _write(rows_of(pairs, corpus, pools, chosen, graded, options), pairs.split_names, rejects, options, run)
+    if options.corpus:
+        _write_corpus(corpus, np.append(pools.ids[chosen], pairs.positives), run)
+    record.counts |= report.counts(pools, chosen, options)
+    record.facts = _names(options, verdicts) | report.facts(pools, chosen, graded)
+    if report.draw(run.path("mine", PICTURE), pools, chosen, graded):
+        record.outputs = {PICTURE: sha256(run.path("mine", PICTURE))}
     return record
 
 
@@ -66,17 +87,145 @@ def _options(recipe: DatasetRecipe) -> Mine:
     return recipe.mine
 
 
-def _retriever(recipe: DatasetRecipe) -> Model:
-    if (retriever := _options(recipe).dense) is None:
-        raise InputError.of("names no embedding model", "mine.retriever")
-    return retriever
+def _read(options: Mine, run: Run) -> tuple[Corpus, Pairs, list[Reject]]:
+    """The corpus, with the recipe's own passages behind the dataset's; the pairs of all splits; what cannot be used."""
+    outputs = run.finished("curate").outputs
+    tables_of_pairs = {
+        split: run.path("curate", name) for split in SPLITS if (name := f"pairs-{split}.parquet") in outputs
+    }
+    passages, rejects = [run.path("curate", "corpus.parquet")], []
+    if options.corpus:
+        passages.append(run.path("mine", MORE))
+        rejects = passages_of(read_rows(options.corpus), passages[-1])
+    corpus = read_corpus(passages)
+    if len(corpus) <= (least := 1 if options.fewer == "keep" else options.negatives):
+        what = f"{len(corpus)} passages cannot give {least} negatives a row"
+        raise InputError.of(what, "mine.negatives", "Lower it, or add passages: more notes, or `mine.corpus`.")
+    pairs, unknown = read_pairs(tables_of_pairs, corpus)
+    return corpus, pairs, rejects + unknown
 
 
-def _splits(run: Run) -> list[str]:
-    return [split for split in ("train", "dev") if f"pairs-{split}.parquet" in run.finished("curate").outputs]
+def _embedded(pairs: Pairs, corpus: Corpus, options: Mine, run: Run) -> Embedded | None:
+    if options.dense is None:
+        return None
+    encoded = partial(
+        encode,
+        models.load(options.dense),
+        models.resolve(options.dense).revision,
+        cache=run.path("mine", "embeddings"),
+        batch_size=options.batch_size,
+    )
+    return Embedded(encoded(pairs.queries.column, "query"), encoded(corpus.texts.column, "document"))
 
 
-def _enough_passages(passages: int, options: Mine) -> None:
-    if passages <= options.negatives:
-        what = f"{passages} passages cannot give {options.negatives} negatives a row"
-        raise InputError.of(what, "mine.negatives", "Lower it, or add notes.")
+def _graded(pairs: Pairs, corpus: Corpus, pools: Pools, options: Mine, run: Run) -> Graded | None:
+    """The teacher's scores of all positives and pools."""
+    if options.teacher is None:
+        return None
+    model = options.teacher.model
+    there = pools.ids >= 0  # (Q, M)
+    rows = np.concatenate([np.arange(len(pairs)), np.nonzero(there)[0]])
+    asked = np.stack([same_as(pairs.queries)[rows], np.concatenate([pairs.positives, pools.ids[there]])], axis=1)
+    logits = teacher.score(
+        models.load_reranker(model),
+        models.resolve(model).revision,
+        pairs.queries,
+        corpus.texts,
+        asked,
+        cache=run.path("mine", "teacher"),
+        batch_size=options.teacher.batch_size,
+    )
+    negatives = np.full(there.shape, np.nan, np.float32)
+    negatives[there] = logits[len(pairs) :]
+    return Graded(logits[: len(pairs)], negatives)
+
+
+def _judged(
+    pairs: Pairs, corpus: Corpus, pools: Pools, left: Flags, recipe: DatasetRecipe, run: Run
+) -> Verdicts | None:
+    """What the judge says of the suspicious negatives; a query with a passage is asked about once."""
+    options = _options(recipe)
+    if options.judge is None or recipe.generate is None:
+        return None
+    from medembed.mine.judge import Question, judge
+
+    rows, places = np.nonzero(suspicious(pools, left, options.judge))
+    asked = np.stack([pairs.query_numbers[rows], pools.ids[rows, places]], axis=1)
+    _, first, back = np.unique(asked, axis=0, return_index=True, return_inverse=True)
+    questions = [
+        Question(pairs.queries[row], corpus.ids[int(passage)].as_py(), corpus.texts[passage])
+        for row, passage in zip(rows[first], pools.ids[rows[first], places[first]], strict=True)
+    ]
+    judged = judge(questions, recipe.generate, options.judge, run.folder / "judge.jsonl")
+    codes = np.zeros(pools.ids.shape, np.int8)
+    codes[rows, places] = np.array(judged.verdicts, np.int8)[back.reshape(-1)]
+    said = {name: judged.verdicts.count(code) for code, name in VERDICTS.items()}
+    who = {"model": judged.model, "prompt_version": judged.prompt_version, "asked": len(questions)}
+    return Verdicts(codes, who | said)
+
+
+def _write(
+    rows: Iterable[tuple[str, dict[str, Any]] | Reject],
+    splits: list[str],
+    rejects: list[Reject],
+    options: Mine,
+    run: Run,
+) -> Record:
+    """Write triplets and rejects as they come; a record with their counts.
+
+    Raises:
+        RunError: no row is left to train on.
+    """
+    written = dict.fromkeys(splits, 0)
+    schema = triplets_schema(options.negatives)
+    with ExitStack() as stack:
+        add = {
+            split: stack.enter_context(tables.writing(run.path("mine", f"triplets-{split}.parquet"), schema))
+            for split in splits
+        }
+        reject, counts = stack.enter_context(tables.rejecting(run.path("mine", "rejects.parquet")))
+        for each in chain(rejects, rows):
+            if isinstance(each, Reject):
+                reject(each)
+            else:
+                split, triplet = each
+                add[split](triplet)
+                written[split] += 1
+    if not written["train"]:
+        mend = "Widen `mine.ranks`, lower `mine.negatives`, or say `mine.fewer: fill`."
+        raise RunError.of("no row found enough negatives", str(run.path("mine")), mend)
+    pairs_in = run.finished("curate").counts
+    counted = {"pairs in": sum(pairs_in.get(split, 0) for split in splits), "triplets": sum(written.values())}
+    return Record("mine", counts=counted | written, rejects=by_frequency(counts))
+
+
+def _write_corpus(corpus: Corpus, used: Integers, run: Run) -> None:
+    """The corpus to publish: that of the dataset, and those of the recipe's own passages that a triplet names."""
+    waiting = set(corpus.ids.take(np.unique(used)).to_pylist())
+    with tables.writing(run.path("mine", "corpus.parquet"), CORPUS) as add:
+        for row in tables.rows(run.path("curate", "corpus.parquet")):
+            waiting.discard(row["passage_id"])
+            add(row)
+        for row in tables.rows(run.path("mine", MORE)):
+            if row["passage_id"] in waiting:
+                waiting.discard(row["passage_id"])
+                add(row)
+
+
+def _names(options: Mine, verdicts: Verdicts | None) -> dict[str, Any]:
+    """Who ranked, graded and judged."""
+    retriever = models.resolve(options.dense) if options.dense else None
+    names = [retriever.name if retriever and each != "bm25" else "BM25" for each in options.retriever]
+    facts: dict[str, Any] = {
+        "retriever": {
+            "name": " and ".join(names),
+            "revision": retriever.revision if retriever else f"bm25s {version('bm25s')}",
+        },
+        "negatives": options.negatives,
+    }
+    if options.teacher:
+        found = models.resolve(options.teacher.model)
+        facts["teacher"] = {"name": found.name, "revision": found.revision, "scores": "logits"}
+    if verdicts:
+        facts["judge"] = verdicts.facts
+    return facts

@@ -1,95 +1,133 @@
 """Ranked candidates → hard negatives: which passage may stand against a query, and which only looks false.
 
-Never the positive's passage or one of the same text, never another positive of the same query; and only what scores clearly below
-the positive. Pure functions over arrays; draws are seeded by the row, so that no other row changes them.
+Candidates scored too close to the positive are taken for answers that nobody labelled, and left out (positive-aware mining: Moreira et
+al. 2024, «NV-Retriever»). Functions over arrays; draws are seeded by the row, so that no other row changes them.
 """
 
 import hashlib
-import random
-from collections import defaultdict
-from collections.abc import Iterator
-from itertools import chain
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
+from medembed.mine.corpus import Corpus, Pairs
 from medembed.recipe import Mine
-from medembed.retrieval.embeddings import Embeddings, Floats, Integers
-from medembed.rows import Reject, as_json, fold
+from medembed.retrieval.embeddings import Floats, Integers
+from medembed.rows import fold
 
-Row = dict[str, Any]
+Codes = np.ndarray[Any, np.dtype[np.int8]]
 
-
-class Candidates(NamedTuple):
-    """What the retriever found for Q queries among P passages."""
-
-    corpus: list[Row]  # P rows
-    texts: list[str]  # P, as they are embedded
-    passages: Embeddings  # (P, D), unit length
-    queries: Embeddings  # (Q, D), unit length
-    ids: Integers  # (Q, K) rows of the corpus, best first
-    scores: Floats  # (Q, K) cosines
-
-
-def choose(pairs: list[Row], found: Candidates, options: Mine) -> tuple[list[Row], list[Reject]]:
-    """Triplets of the pairs that found `options.negatives` negatives, and rejects of those that found fewer."""
-    folded = [fold(text) for text in found.texts]
-    row_of = {passage["passage_id"]: i for i, passage in enumerate(found.corpus)}
-    positives_of: dict[str, set[str]] = defaultdict(set)  # folded query → folded texts that answer it
-    for pair in pairs:
-        positives_of[fold(pair["query"])].add(folded[row_of[pair["passage_id"]]])
-
-    triplets: list[Row] = []
-    rejects: list[Reject] = []
-    for i, pair in enumerate(pairs):
-        positive = row_of[pair["passage_id"]]
-        score = float(found.queries[i].astype(np.float32) @ found.passages[positive])
-        barred = positives_of[fold(pair["query"])]
-        note = pair["note_id"] if options.exclude_note else None
-        ceiling = score - (1 - (options.relative_margin or 1)) * abs(score)
-        ranked = zip(found.ids[i].tolist(), found.scores[i].tolist(), strict=True)
-        allowed = (
-            (j, s) for j, s in ranked if s < ceiling and folded[j] not in barred and found.corpus[j]["note_id"] != note
-        )
-        negatives = _distinct(allowed, folded, options.negatives)
-        if len(negatives) < options.negatives and options.fewer == "fill":
-            drawn = _drawn(i, pair, found, barred, folded, options.seed)
-            allowed = ((j, s) for j, s in chain(negatives, drawn) if s < ceiling)
-            negatives = _distinct(allowed, folded, options.negatives)
-        if len(negatives) < options.negatives:
-            where = f"note {pair['note_id']}, passage {pair['passage_id']}"
-            row = as_json({"query": pair["query"], "positive": pair["positive"]})
-            rejects.append(Reject(f"fewer than {options.negatives} negatives", where, row))
-            continue
-        triplets.append(
-            {"query": pair["query"], "positive": pair["positive"]}
-            | {f"negative_{n}": found.texts[j] for n, (j, _) in enumerate(negatives, start=1)}
-            | {
-                "positive_score": score,
-                "negative_scores": [s for _, s in negatives],
-                "passage_id": pair["passage_id"],
-                "note_id": pair["note_id"],
-                "negative_ids": [found.corpus[j]["passage_id"] for j, _ in negatives],
-            }
-        )
-    return triplets, rejects
+# Why a candidate is no negative, in the order in which it is asked; 0: it may be one.
+NOBODY, POSITIVE, NOTE, OUTSIDE, MARGIN, TWICE, NEAR = range(1, 8)
+REASONS = {
+    POSITIVE: "a positive of the query",
+    NOTE: "of the positive's note",
+    OUTSIDE: "outside min_score and max_score",
+    MARGIN: "too close to the positive's score",
+    TWICE: "the text of a better candidate",
+    NEAR: "a near-duplicate of the positive",
+}
+CACHED = 4096  # passages whose word 3-grams are held
 
 
-def _distinct(candidates: Iterator[tuple[int, float]], folded: list[str], most: int) -> list[tuple[int, float]]:
-    """The first `most` candidates whose folded texts differ."""
-    taken: dict[str, tuple[int, float]] = {}
-    for j, score in candidates:
-        if len(taken) == most:
-            break
-        taken.setdefault(folded[j], (j, score))
-    return list(taken.values())
+class Rules:
+    """Who may be a hard negative of whom, by what the recipe says of scores, texts and notes."""
+
+    def __init__(self, pairs: Pairs, corpus: Corpus, options: Mine) -> None:
+        self._pairs, self._corpus, self._options = pairs, corpus, options
+        # A number for each query with each text: exact, for both are numbered without gaps.
+        self._texts = int(corpus.text_numbers.max(initial=0)) + 1
+        self._answers = np.unique(pairs.query_numbers * self._texts + corpus.text_numbers[pairs.positives])
+        self._shingles = lru_cache(CACHED)(lambda passage: shingles(corpus.texts[passage]))
+
+    def codes(self, rows: Integers, ids: Integers, scores: Floats, positives: Floats, *, ranked: bool = True) -> Codes:
+        """Why each candidate is no negative, or 0: (B, K). Likeness to the positive is not looked at: see `is_near`.
+
+        `rows` (B,) of the pairs, their candidates' `ids` (B, K; -1: none) and `scores` (B, K), and their `positives`' scores (B,).
+        Candidates that are not `ranked` but drawn at random never come from the positive's note.
+        """
+        asked = self._pairs.query_numbers[rows][:, None] * self._texts + self._corpus.text_numbers[ids]  # (B, K)
+        same_note = self._corpus.note_numbers[ids] == self._pairs.note_numbers[rows][:, None]
+        reasons = {
+            NOBODY: ids < 0,
+            POSITIVE: np.isin(asked, self._answers),
+            NOTE: same_note & (self._options.exclude_note or not ranked),
+            OUTSIDE: outside(scores, self._options),
+            MARGIN: too_close(scores, positives, self._options),
+        }
+        codes: Codes = np.select(list(reasons.values()), list(reasons), 0).astype(np.int8)
+        codes[(codes == 0) & _seen_before(self._corpus.text_numbers[ids], codes == 0)] = TWICE
+        return codes
+
+    def is_near(self, row: int, passage: int) -> bool:
+        """Whether `passage` says almost what the positive of the pair `row` says: Jaccard similarity of word 3-grams."""
+        if (least := self._options.near_duplicate) is None:
+            return False
+        ours, theirs = self._shingles(int(self._pairs.positives[row])), self._shingles(int(passage))
+        if min(len(ours), len(theirs)) < least * max(len(ours), len(theirs)):
+            return False  # sets of such different sizes cannot be so alike
+        both = len(ours & theirs)
+        return both >= least * (len(ours) + len(theirs) - both)
 
 
-def _drawn(
-    i: int, pair: Row, found: Candidates, barred: set[str], folded: list[str], seed: int
-) -> Iterator[tuple[int, float]]:
-    """Passages of other notes in random order, with their scores."""
-    draw = hashlib.sha256(f"{seed}:{pair['passage_id']}:{pair['query']}".encode()).hexdigest()
-    for j in random.Random(draw).sample(range(len(folded)), len(folded)):
-        if folded[j] not in barred and found.corpus[j]["note_id"] != pair["note_id"]:
-            yield j, float(found.queries[i].astype(np.float32) @ found.passages[j])
+def outside(scores: Floats, options: Mine) -> Any:
+    """Which of the candidates' `scores` are below `min_score` or above `max_score`."""
+    least = -np.inf if options.min_score is None else options.min_score
+    most = np.inf if options.max_score is None else options.max_score
+    return (scores < least) | (scores > most)
+
+
+def too_close(scores: Floats, positives: Floats, options: Mine) -> Any:
+    """Which of the candidates' `scores` (B, K) are not clearly below those of their positives (B,)."""
+    close = scores >= ceiling(positives, options.relative_margin)[:, None]
+    if options.absolute_margin is not None:
+        close |= scores > (positives - np.float32(options.absolute_margin))[:, None]
+    return close
+
+
+def ceiling(positives: Floats, relative_margin: float | None) -> Floats:
+    """What negatives must score below: that share of the positive's score, or as far below it where it is negative."""
+    if relative_margin is None:
+        return np.full_like(positives, np.inf)
+    below: Floats = (positives - (1 - relative_margin) * np.abs(positives)).astype(np.float32)
+    return below
+
+
+def shingles(text: str) -> frozenset[tuple[str, ...]]:
+    """The word 3-grams of a folded text; of one with fewer words the words together."""
+    words = fold(text).split()
+    return frozenset(zip(words, words[1:], words[2:], strict=False)) or frozenset([tuple(words)])
+
+
+def order(places: Integers, options: Mine, key: str) -> Integers:
+    """The candidates that are left, given by their ranks, in the order in which they are taken."""
+    if options.sampling == "random":
+        return generator(key, options.seed).permutation(places)
+    if options.sampling == "spread":
+        return _spread(places, options.negatives)
+    return places
+
+
+def generator(key: str, seed: int) -> np.random.Generator:
+    """Draws for the row named `key`: the same whatever the other rows are."""
+    return np.random.default_rng(list(hashlib.sha256(f"{seed}:{key}".encode()).digest()))
+
+
+def _spread(places: Integers, at_a_time: int) -> Integers:
+    """So many evenly over all places, first and last among them; then so many evenly over the rest, and so on."""
+    rounds = []
+    while len(places):
+        even = np.linspace(0, len(places) - 1, min(at_a_time, len(places))).round().astype(int)
+        rounds.append(places[even])
+        places = np.delete(places, even)
+    return np.concatenate(rounds) if rounds else places
+
+
+def _seen_before(numbers: Integers, counted: Any) -> Any:
+    """Which numbers (B, K) stand further to the left in their row, of those that are `counted` (B, K)."""
+    numbers = np.where(counted, numbers, -1 - np.arange(numbers.shape[1]))  # what is not counted equals nothing
+    by_number = np.argsort(numbers, axis=1, kind="stable")
+    ordered = np.take_along_axis(numbers, by_number, axis=1)
+    seen = np.zeros(numbers.shape, dtype=bool)
+    np.put_along_axis(seen, by_number[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+    return seen

@@ -244,10 +244,10 @@ class Split(Strict):
 
 
 class Teacher(Strict):
-    """A cross-encoder that scores positives and negatives; the scores are kept for distillation."""
+    """A cross-encoder that scores positives and negatives; its logits are kept for distillation."""
 
     model: Model
-    relative_margin: Margin | None = None  # a negative that scores above this share of the positive's score is dropped
+    relative_margin: Margin | None = None  # a negative's probability (sigmoid) lies below this share of the positive's
     batch_size: Count = 32
 
 
@@ -255,7 +255,7 @@ class Judge(Strict):
     """The servers under `generate.endpoints`, asked whether a suspicious negative answers the query."""
 
     above: Margin = 0.85  # suspicious: the negative's score, as a share of the positive's
-    prompt: str = "judge-v1"
+    prompt: Literal["judge-v1"] = "judge-v1"
     answers: Literal["drop", "relabel"] = (
         "drop"  # a negative that answers: leave it out, or make it a positive of its own
     )
@@ -276,7 +276,7 @@ class Mine(Strict):
     exclude_note: bool = False  # no negative from the positive's own note
     sampling: Literal["top", "random", "spread"] = "top"  # which of the candidates that are left
     fewer: Literal["drop", "keep", "fill"] = (
-        "drop"  # a row that found fewer: reject it, keep it as it is, or fill up with random ones below the margins
+        "drop"  # a row that found fewer: reject it, keep it as it is, or fill it up at random, within all bounds but `ranks`
     )
     teacher: Teacher | None = None
     judge: Judge | None = None

@@ -1,11 +1,13 @@
 """The rows that a model is trained on: `recipe.data` in; query, positive, negatives of each row out, and where they came from.
 
 Three places, one layout: the run folder of a dataset recipe, a local folder laid out as a published dataset, or such a repository
-on the Hub, which is downloaded at a commit. Rows that cannot teach (an empty text, a text twice in a row) are rejected.
+on the Hub, which is downloaded at a commit. Rows that cannot teach (an empty text, a text twice in a row) are rejected; a row that
+has fewer negatives than others has its last one again for those that are missing.
 """
 
 import hashlib
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from medembed.rows import Reject
 from medembed.run import Run, read_json, sha256
 from medembed.train.batches import Ids
 
+MUST_HAVE = 3  # of a row's texts: query, positive and one negative, where negatives are used
 MADE_BY = {"triplets": ("mine", "triplets-train"), "pairs": ("curate", "pairs-train")}  # config → stage and table
 
 
@@ -76,6 +79,7 @@ def read(found: Found, data: Data, negatives: int | None, seed: int) -> Rows:
         for reason, guilty in reasons.items()
         for row in np.flatnonzero(guilty)
     ]
+    table, texts = _filled(table, columns, texts)
     kept = np.flatnonzero(~np.logical_or.reduce(list(reasons.values())))
     if not len(kept):
         raise InputError.of(f"of {len(table)} rows none can be trained on", found.name)
@@ -167,7 +171,7 @@ def _columns(schema: pa.Schema, found: Found, data: Data, negatives: int | None)
 
 
 def _text_ids(table: pa.Table, columns: list[str]) -> Ids:
-    """One number a text, the same for equal texts: (rows, columns)."""
+    """One number a text, the same for equal texts, negative where there is none: (rows, columns)."""
     chunks = [chunk for name in columns for chunk in table[name].cast(pa.large_string()).chunks]
     encoded = pa.chunked_array(chunks, pa.large_string()).dictionary_encode()
     ids = [np.asarray(chunk.indices.fill_null(-1), dtype=np.int64) for chunk in encoded.chunks]
@@ -175,11 +179,28 @@ def _text_ids(table: pa.Table, columns: list[str]) -> Ids:
 
 
 def _blank(table: pa.Table, columns: list[str]) -> Any:
+    """Which rows have a text that is empty, or none where they must have one; only negatives but the first may be missing."""
     blank = np.zeros(len(table), dtype=bool)
-    for name in columns:
-        blank |= np.asarray(pc.equal(pc.utf8_trim_whitespace(table[name].fill_null("")), ""), dtype=bool)
+    for at, name in enumerate(columns):
+        texts = table[name].fill_null("") if at < MUST_HAVE else table[name]
+        blank |= np.asarray(pc.equal(pc.utf8_trim_whitespace(texts), "").fill_null(False), dtype=bool)
     return blank
 
 
 def _repeated(texts: Ids) -> Any:
-    return (np.diff(np.sort(texts, axis=1), axis=1) == 0).any(axis=1)
+    texts = np.sort(texts, axis=1)
+    return ((texts[:, 1:] == texts[:, :-1]) & (texts[:, 1:] >= 0)).any(axis=1)
+
+
+def _filled(table: pa.Table, columns: list[str], texts: Ids) -> tuple[pa.Table, Ids]:
+    """The rows and their texts' numbers, with the last negative of a row in place of those that it lacks.
+
+    A batch needs as many texts of each row. What stands k times in a row weighs as if it scored `temperature × log k` higher, for all
+    queries of the batch; the last negative is the easiest one, where that does least harm. Any other text could be an answer.
+    """
+    texts = texts.copy()
+    for at, (before, name) in enumerate(pairwise(columns[MUST_HAVE - 1 :]), start=MUST_HAVE):
+        filled = pc.coalesce(table[name], table[before])
+        table = table.set_column(table.schema.get_field_index(name), name, filled)
+        texts[:, at] = np.where(texts[:, at] < 0, texts[:, at - 1], texts[:, at])
+    return table, texts

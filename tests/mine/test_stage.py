@@ -1,89 +1,175 @@
-"""Mining with a real (tiny) retriever: scores that are true, blocks that are not encoded twice, faults that are told."""
+"""Mining as a stage: scores that are true, a record that tells all, faults that are told."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from medembed import stages
 from medembed.errors import InputError, RunError
-from medembed.recipe import DatasetRecipe
-from medembed.retrieval import embeddings
-from medembed.run import Record, Run
+from medembed.mine.corpus import read_corpus
+from medembed.recipe import Mine
+from medembed.rows import CORPUS
+from tests.mine.conftest import Mined, write
 
 
-def mine(folder: Path, retriever: Path, passages: int = 30, **options: Any) -> tuple[Record, Run]:
-    source = folder / "pairs.jsonl"
-    rows = [{"query": f"what is sign {n}", "positive": f"sign {n} of disease {n * n}"} for n in range(passages)]
-    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    recipe = DatasetRecipe.model_validate(
-        {
-            "kind": "dataset",
-            "name": "pairs",
-            "pairs": [{"source": str(source), "license": "mit"}],
-            "mine": {"retriever": str(retriever), "negatives": 2, "fewer": "fill"} | options,
-            "publish": {"folder": "x"},
-        }
-    )
-    run = Run(recipe, folder / "run")
-    stages.perform("curate", recipe, run)
-    return stages.perform("mine", recipe, run), run
-
-
-def test_scores_are_the_retrievers_cosines(tiny_model: Path, tmp_path: Path) -> None:
-    record, run = mine(tmp_path, tiny_model)
+def test_scores_are_the_retrievers_cosines(mine: Mined, tiny_model: Path) -> None:
+    record, run = mine()
     rows = run.read("mine", "triplets-train").to_pylist()
-    assert record.counts["triplets"] == len(rows) >= 5
+    assert record.counts["train"] == len(rows) >= 5
     model = SentenceTransformer(str(tiny_model), device="cpu")
     for row in rows[:5]:
         query = model.encode_query(row["query"], normalize_embeddings=True)
         texts = [row["positive"], row["negative_1"], row["negative_2"]]
         cosines = model.encode_document(texts, normalize_embeddings=True) @ query
-        np.testing.assert_allclose(cosines, [row["positive_score"], *row["negative_scores"]], atol=1e-3)
+        np.testing.assert_allclose(cosines, [row["positive_score"], *row["negative_scores"]], atol=2e-3)
 
 
-def test_a_run_that_was_cut_off_encodes_only_the_blocks_that_are_missing(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_same_recipe_gives_the_same_bytes(mine: Mined) -> None:
+    said: dict[str, Any] = {"sampling": "random", "ranks": [2, 9]}
+    assert mine("one", **said)[0].outputs == mine("two", **said)[0].outputs
+
+
+@pytest.mark.parametrize("sampling", ["top", "random", "spread"])
+def test_negatives_stand_in_the_order_of_their_ranks(mine: Mined, sampling: str) -> None:
+    _, run = mine(sampling=sampling, negatives=4, relative_margin=None, fewer="drop")
+    for row in run.read("mine", "triplets-train").to_pylist():
+        assert row["negative_scores"] == sorted(row["negative_scores"], reverse=True)
+
+
+def test_bm25_alone_ranks_and_scores(mine: Mined) -> None:
+    record, run = mine(retriever="bm25", relative_margin=0.99)
+    assert record.facts["retriever"]["name"] == "BM25"
+    rows = run.read("mine", "triplets-train").to_pylist()
+    assert all(0 <= score < row["positive_score"] for row in rows for score in row["negative_scores"])
+
+
+def test_what_only_bm25_finds_is_scored_by_the_embeddings(mine: Mined, tiny_model: Path) -> None:
+    record, run = mine(retriever=[str(tiny_model), "bm25"], ranks=[1, 3], fewer="keep", relative_margin=None)
+    assert record.facts["retriever"]["name"].endswith("and BM25")
+    model = SentenceTransformer(str(tiny_model), device="cpu")
+    for row in run.read("mine", "triplets-train").to_pylist():
+        cosine = model.encode_document(row["negative_1"]) @ model.encode_query(row["query"])
+        assert row["negative_scores"][0] == pytest.approx(cosine, abs=2e-3)
+
+
+def test_a_row_with_fewer_negatives_is_kept_filled_or_rejected_as_the_recipe_says(mine: Mined) -> None:
+    said: dict[str, Any] = {"negatives": 3, "ranks": [1, 12], "relative_margin": 0.9999}
+    dropped, run = mine("drop", fewer="drop", **said)
+    reason = "fewer than 3 negatives"
+    assert 0 < dropped.rejects[reason] == dropped.counts["pairs in"] - dropped.counts["triplets"]
+    assert run.read("mine", "rejects").num_rows == dropped.rejects[reason]
+
+    kept, run = mine("keep", fewer="keep", **said)
+    rows = run.read("mine", "triplets-train").to_pylist() + run.read("mine", "triplets-dev").to_pylist()
+    short = [row for row in rows if len(row["negative_ids"]) < 3]
+    assert 0 < len(short) == kept.counts["with fewer negatives"]
+    for row in short:
+        texts = [row[f"negative_{n}"] for n in (1, 2, 3)]
+        assert [text is not None for text in texts] == [n < len(row["negative_ids"]) for n in range(3)]
+    assert kept.rejects.get("no negative", 0) == kept.counts["pairs in"] - len(rows)
+
+    filled, run = mine("fill", fewer="fill", **said)
+    assert filled.counts["filled at random"] > 0
+    assert filled.counts["triplets"] > dropped.counts["triplets"]
+    assert all(len(row["negative_ids"]) == 3 for row in run.read("mine", "triplets-train").to_pylist())
+
+
+def test_passages_of_the_recipes_own_corpus_are_negatives_and_stand_in_the_corpus_to_publish(
+    mine: Mined, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(embeddings, "BLOCK", 10)
-    (tmp_path / "whole").mkdir()
-    whole, _ = mine(tmp_path / "whole", tiny_model)
-    encode_document, blocks = SentenceTransformer.encode_document, []
-
-    def cut_off_at_the_third(model: SentenceTransformer, texts: list[str], **settings: Any) -> Any:
-        if len(blocks) == 2:
-            raise KeyboardInterrupt
-        blocks.append(texts)
-        return encode_document(model, texts, **settings)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(SentenceTransformer, "encode_document", cut_off_at_the_third)
-        mine(tmp_path, tiny_model)
-    blocks.clear()
-    with monkeypatch.context() as patch:
-        patch.setattr(SentenceTransformer, "encode_document", cut_off_at_the_third)
-        again, _ = mine(tmp_path, tiny_model)
-    assert len(blocks) == 1
-    assert again.outputs == whole.outputs
+    more = [{"text": f"sign {n} of nothing", "title": "More", "id": n} for n in range(40)]
+    source = write(tmp_path / "more.jsonl", [*more, {"text": " "}, more[0]])
+    record, run = mine(corpus={"source": source, "license": "cc0-1.0"}, relative_margin=None)
+    assert record.rejects["empty text"] == 1
+    published = {row["passage_id"]: row for row in run.read("mine", "corpus").to_pylist()}
+    own = run.read("curate", "corpus")
+    used = {
+        i
+        for split in ("train", "dev")
+        for ids in run.read("mine", f"triplets-{split}")["negative_ids"].to_pylist()
+        for i in ids
+    }
+    added = set(published) - set(own["passage_id"].to_pylist())
+    assert added == used - set(own["passage_id"].to_pylist()) != set()
+    assert len(published) == run.read("mine", "corpus").num_rows == own.num_rows + len(added)
+    assert {published[i]["license"] for i in added} == {"cc0-1.0"}
 
 
-def test_a_corpus_without_enough_passages_is_told(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="2 passages cannot give 2 negatives"):
-        mine(tmp_path, tiny_model, passages=2)
+def test_the_record_tells_of_scores_ranks_and_what_was_left_out(mine: Mined) -> None:
+    record, _ = mine(relative_margin=0.99)
+    facts = json.loads(json.dumps(record.facts))
+    for name in ("positive_scores", "negative_scores", "ranks"):
+        assert len(facts[name]) == 11 and facts[name] == sorted(facts[name])
+    assert facts["candidates"]["in all"] == 30 * 30
+    assert facts["candidates"]["a positive of the query"] == 30
+    close = facts["candidates"]["too close to the positive's score"]
+    assert facts["suspected_false_negatives"] == pytest.approx(close / (30 * 29), abs=1e-4)
+    assert "sign" not in str({key: value for key, value in facts.items() if key != "retriever"})
 
 
-def test_a_retriever_that_gives_no_numbers_is_told(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_picture_is_drawn_where_matplotlib_is_there(mine: Mined, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import Image
+
+    record, run = mine("with")
+    with Image.open(run.path("mine", "mining.png")) as picture:
+        assert picture.width > 2 * picture.height
+        assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 20  # not an empty sheet
+    assert "mining.png" in record.outputs
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    record, run = mine("without")
+    assert "mining.png" not in record.outputs
+    assert not run.path("mine", "mining.png").exists()
+
+
+@pytest.mark.parametrize(("said", "least"), [({}, 2), ({"fewer": "keep", "passages": 1}, 1)])
+def test_a_corpus_without_enough_passages_is_told(mine: Mined, said: dict[str, Any], least: int) -> None:
+    with pytest.raises(InputError, match=f"{said.get('passages', 2)} passages cannot give {least} negatives"):
+        mine(**{"passages": 2} | said)
+
+
+def test_a_corpus_that_is_smaller_than_the_window_of_ranks_is_searched_as_it_is(mine: Mined) -> None:
+    record, _ = mine(passages=4, ranks=[1, 50], relative_margin=None)
+    assert record.counts["triplets"] == 4
+
+
+def test_two_passages_with_one_id_and_different_texts_are_refused(tmp_path: Path) -> None:
+    row = {"passage_id": "p", "note_id": "n", "text": "a", "title": "", "source": "s", "license": "mit"}
+    rows = [row, {**row, "text": "A."}, {**row, "passage_id": "q", "text": None}]
+    pq.write_table(pa.Table.from_pylist(rows, schema=CORPUS), tmp_path / "corpus.parquet")
+    corpus = read_corpus([tmp_path / "corpus.parquet", tmp_path / "corpus.parquet"])
+    assert corpus.ids.to_pylist() == ["p", "q"]  # the same passage again is no clash
+    rows.append({**row, "text": "b"})
+    pq.write_table(pa.Table.from_pylist(rows, schema=CORPUS), tmp_path / "corpus.parquet")
+    with pytest.raises(InputError, match="1 passages have the id of another one with a different text"):
+        read_corpus([tmp_path / "corpus.parquet"])
+
+
+def test_a_retriever_that_gives_no_numbers_is_told(mine: Mined, tiny_model: Path, tmp_path: Path) -> None:
     model = SentenceTransformer(str(tiny_model), device="cpu")
     next(model.parameters()).data.fill_(float("nan"))
     model.save(str(tmp_path / "broken"))
     with pytest.raises(RunError, match="not finite"):
-        mine(tmp_path, tmp_path / "broken")
+        mine(retriever=str(tmp_path / "broken"))
 
 
-def test_a_folder_that_is_no_model_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_model_is_told(mine: Mined, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no model weights"):
-        mine(tmp_path, tmp_path / "empty")
+        mine(retriever=str(tmp_path / "empty"))
+
+
+def test_no_row_with_enough_negatives_is_told_and_the_rejects_stay(mine: Mined, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no row found enough negatives"):
+        mine(fewer="drop", max_score=-0.99)
+    assert pq.read_table(tmp_path / "run" / "mine" / "rejects.parquet").num_rows == 30
+
+
+def test_a_window_that_cannot_hold_the_negatives_is_refused() -> None:
+    with pytest.raises(ValueError, match="ranks 3 to 4 hold fewer candidates"):
+        Mine.model_validate({"retriever": "a/b", "negatives": 3, "ranks": [3, 4]})

@@ -56,7 +56,7 @@ def test_equal_texts_have_equal_numbers_over_files_and_columns(tmp_path: Path, r
 def test_rows_that_cannot_teach_are_rejected_with_a_reason(tmp_path: Path, run: Run) -> None:
     table = triplets().to_pylist()
     table[3]["query"] = " \n"
-    table[5]["negative_2"] = None
+    table[5]["negative_1"] = None
     table[8]["negative_1"] = table[8]["positive"]
     rows = read(publish(tmp_path / "d", pa.Table.from_pylist(table, schema=triplets().schema)), run)
     assert [(row.reason, row.where) for row in rows.rejects] == [
@@ -65,6 +65,27 @@ def test_rows_that_cannot_teach_are_rejected_with_a_reason(tmp_path: Path, run: 
         ("a text twice in the row", "d:9"),
     ]
     assert len(rows.dataset) == len(rows.texts) == ROWS - 3
+
+
+def test_a_row_with_fewer_negatives_has_its_last_one_again_and_no_text_of_another_row(tmp_path: Path, run: Run) -> None:
+    table = [row | {"negative_3": f"third {n}"} for n, row in enumerate(triplets().to_pylist())]
+    table[2] |= {"negative_3": None}
+    table[4] |= {"negative_2": None, "negative_3": None}
+    schema = pa.schema([*list(triplets().schema), ("negative_3", pa.string())])
+    rows = read(publish(tmp_path / "d", pa.Table.from_pylist(table, schema=schema)), run)
+    assert rows.rejects == []
+    assert rows.dataset[2]["negative_3"] == table[2]["negative_2"]
+    assert rows.dataset[4]["negative_3"] == rows.dataset[4]["negative_2"] == table[4]["negative_1"]
+    assert rows.dataset[5] == {name: table[5][name] for name in rows.dataset.column_names}
+    assert rows.texts[4].tolist() == [*rows.texts[4][:3], rows.texts[4][2], rows.texts[4][2]]
+    assert (rows.texts >= 0).all()
+
+
+def test_a_row_without_a_second_negative_can_be_trained_on_with_one(tmp_path: Path, run: Run) -> None:
+    table = triplets().to_pylist()
+    table[5]["negative_2"] = None
+    rows = read(publish(tmp_path / "d", pa.Table.from_pylist(table, schema=triplets().schema)), run, 1)
+    assert len(rows.dataset) == ROWS
 
 
 def test_a_limit_draws_the_same_rows_each_time_and_not_the_first(tmp_path: Path, run: Run) -> None:

@@ -1,0 +1,82 @@
+"""Negatives that score almost as high as the positive: which they are, and what follows when a judge says that one answers the query."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from medembed.mine import teacher
+from medembed.mine.corpus import Corpus, Pairs
+from medembed.mine.negatives import Codes, Rules, ceiling
+from medembed.mine.pools import Pools
+from medembed.mine.triplets import Flags, Graded
+from medembed.recipe import Judge, Mine
+from medembed.retrieval.embeddings import Integers
+
+ANSWERS, DOES_NOT, NO_VERDICT = range(1, 4)  # 0: not asked
+VERDICTS = {ANSWERS: "answer the query", DOES_NOT: "do not", NO_VERDICT: "no verdict"}
+
+
+class Verdicts(NamedTuple):
+    """What the judge says of the pools' passages."""
+
+    codes: Codes  # (Q, M)
+    facts: dict[str, Any]  # who judged, and how often it said what
+
+
+def suspicious(pools: Pools, left: Flags, judge: Judge) -> Flags:
+    """Which negatives, of those `left` (Q, M), score above the judge's share of their positive's score."""
+    suspects: Flags = left & (pools.scores > ceiling(pools.positives, judge.above)[:, None])
+    return suspects
+
+
+def dropped(pairs: Pairs, corpus: Corpus, pools: Pools, verdicts: Verdicts) -> Flags:
+    """Which negatives (Q, M) go: those that answer the query, in whatever row of it they stand, and those without a verdict."""
+    texts = int(corpus.text_numbers.max(initial=0)) + 1
+    asked = pairs.query_numbers[:, None] * texts + corpus.text_numbers[pools.ids]  # (Q, M)
+    answers = asked[verdicts.codes == ANSWERS]
+    gone: Flags = np.isin(asked, answers) | (verdicts.codes == NO_VERDICT)
+    return gone
+
+
+def relabelled(
+    pairs: Pairs, corpus: Corpus, pools: Pools, graded: Graded | None, left: Flags, verdicts: Verdicts, options: Mine
+) -> tuple[Pairs, Pools, Graded | None, Flags]:
+    """All of these with more rows behind: each query with the passage that answers it as positive, against what is `left` of its pool.
+
+    The rules hold for the new rows as for all others. An answer from a note of another split is left out: it would carry that
+    split's text into this one.
+    """
+    rows, places = _answers(pairs, corpus, pools, verdicts)
+    passages = pools.ids[rows, places]
+    more = pairs.with_answers(rows, passages, corpus)
+    scores, ids = pools.scores[rows, places], pools.ids[rows]
+    rules, new = Rules(more, corpus, options), np.arange(len(pairs), len(more))
+    stays = left[rows] & (rules.codes(new, ids, pools.scores[rows], scores) == 0)  # (N, M)
+    for i, place in np.argwhere(stays).tolist():
+        stays[i, place] = not rules.is_near(int(new[i]), int(ids[i, place]))
+    if graded and options.teacher:
+        own = graded.negatives[rows, places]
+        stays &= ~teacher.too_close(graded.negatives[rows], own, options.teacher.relative_margin)
+        graded = Graded(np.append(graded.positives, own), np.concatenate([graded.negatives, graded.negatives[rows]]))
+    pools = Pools(
+        positives=np.append(pools.positives, scores),
+        ids=np.concatenate([pools.ids, ids]),
+        scores=np.concatenate([pools.scores, pools.scores[rows]]),
+        ranks=np.concatenate([pools.ranks, pools.ranks[rows]]),
+        found=pools.found,
+    )
+    return more, pools, graded, np.concatenate([left, stays])
+
+
+def _answers(pairs: Pairs, corpus: Corpus, pools: Pools, verdicts: Verdicts) -> tuple[Integers, Integers]:
+    """Rows and places of the passages that answer, each once for a query and a split, unless another split has its note."""
+    rows, places = np.nonzero(verdicts.codes == ANSWERS)
+    notes = corpus.note_numbers[pools.ids[rows, places]]
+    split_of_note = pairs.note_numbers * len(pairs.split_names) + pairs.splits
+    elsewhere = np.zeros(len(rows), dtype=bool)
+    for split in range(len(pairs.split_names)):
+        elsewhere |= (split != pairs.splits[rows]) & np.isin(notes * len(pairs.split_names) + split, split_of_note)
+    rows, places = rows[~elsewhere], places[~elsewhere]
+    answer = np.stack([pairs.query_numbers[rows], pairs.splits[rows], corpus.text_numbers[pools.ids[rows, places]]])
+    first = np.sort(np.unique(answer, axis=1, return_index=True)[1])
+    return rows[first], places[first]
