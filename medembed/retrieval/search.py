@@ -1,5 +1,6 @@
 """The nearest passages of queries: embeddings in; row numbers, scores and ranks out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,12 @@ def search(queries: Floats, passages: Floats, top_k: int) -> tuple[Integers, Flo
     return ids, scores
 
 
-def ranks_of(queries: Floats, passages: Floats, positives: Integers) -> tuple[Integers, Floats]:
+def ranks_of(
+    queries: Floats, passages: Floats, positives: Integers, ignored: Sequence[Integers] | None = None
+) -> tuple[Integers, Floats]:
     """The rank of each query's positive among all passages (1: none scores higher) and its score, both (Q,).
 
-    `positives` (Q,) are row numbers of `passages`.
+    `positives` (Q,) are row numbers of `passages`; `ignored` are, for each query, rows that do not count (its other positives).
     """
     ranks, scores = np.empty(len(queries), np.int64), np.empty(len(queries), np.float32)
     for start in range(0, len(queries), QUERIES):
@@ -32,4 +35,6 @@ def ranks_of(queries: Floats, passages: Floats, positives: Integers) -> tuple[In
         all_scores = queries[block] @ passages.T  # (B, P)
         own = all_scores[np.arange(len(all_scores)), positives[block]]  # (B,)
         ranks[block], scores[block] = 1 + (all_scores > own[:, None]).sum(axis=1), own
+    for i, others in enumerate(ignored or ()):
+        ranks[i] -= np.count_nonzero(passages[others] @ queries[i] > scores[i])
     return ranks, scores
