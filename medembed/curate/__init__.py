@@ -21,7 +21,7 @@ from medembed import models, tables
 from medembed.curate import examples
 from medembed.curate.gather import gather
 from medembed.curate.sieve import Sieve, Stored
-from medembed.curate.sift import account, left, rejects_of, sift
+from medembed.curate.sifting import account, left, rejects_of, sift
 from medembed.errors import RunError
 from medembed.recipe import DatasetRecipe, Filter, Split
 from medembed.rows import PAIRS

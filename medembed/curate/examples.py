@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from medembed.curate.sift import rejects_of
+from medembed.curate.sifting import rejects_of
 from medembed.rows import Reject
 from medembed.run import replacing
 

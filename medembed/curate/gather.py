@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medembed import tables
 from medembed.curate.sieve import Row
-from medembed.curate.sift import DONE, begun
+from medembed.curate.sifting import DONE, begun
 from medembed.recipe import DatasetRecipe
 from medembed.recipe import Pairs as PairsSource
 from medembed.rows import CORPUS, PAIRS, Reject, content_id, passage_input

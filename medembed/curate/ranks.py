@@ -44,6 +44,8 @@ def ranked(retriever: Model, stored: Stored) -> Ranked:
         RunError: the retriever gives numbers that are none.
     """
     asked = np.unique(np.fromiter(map(_key, stored.pairs()), np.uint64))
+    if not len(asked):
+        return Ranked(asked, np.empty(0, np.int64), np.empty(0, np.float32), 0)
     path = stored.cache / f"ranks-{_made_by(retriever, stored)}.npz"
     if (found := _read(path)) is None or len(np.setdiff1d(asked, found.keys)):
         found = _ranked(retriever, stored)

@@ -3,13 +3,12 @@
 import json
 import tempfile
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from medembed import curate, tables
 from medembed.curate.sieve import Sieve, Stored
-from medembed.curate.sift import account, left, rejects_of, sift
+from medembed.curate.sifting import account, left, rejects_of, sift
 from medembed.recipe import Filter
 from medembed.rows import CORPUS, PAIRS, content_id, encodable
 
