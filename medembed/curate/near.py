@@ -7,7 +7,7 @@ memory are the bands, some hundred bytes a text; the hashes of the 3-grams wait 
 
 import os
 import tempfile
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +50,19 @@ class Near:
         digest.update(list(chain(*said)))
         ours = [np.unique(np.array(part, np.uint64)) for part in RMinHash.hash_token_sets(said)]
         for number in sorted(self._bands.query(digest)):
-            if all(
+            if self._may_be_near(number, ours) and all(
                 jaccard(one, other) >= self._threshold for one, other in zip(ours, self._parts(number), strict=True)
             ):
                 return int(number)
         self._bands.insert(len(self._ends), digest)
         self._keep(ours)
         return None
+
+    def _may_be_near(self, number: int, ours: list[Hashes]) -> bool:
+        """Whether the sizes allow it: no Jaccard similarity is above the smaller size by the larger one."""
+        sizes = (len(part) * part.itemsize for part in ours)
+        theirs = (end - start for start, end in pairwise(self._ends[number]))
+        return all(min(pair) >= self._threshold * max(pair) for pair in zip(sizes, theirs, strict=True))
 
     def _keep(self, parts: list[Hashes]) -> None:
         ends = [self._file.seek(0, os.SEEK_END)]
@@ -65,12 +71,9 @@ class Near:
         self._ends.append(ends)
 
     def _parts(self, number: int) -> list[Hashes]:
-        first, *ends = self._ends[number]
-        self._file.seek(first)
-        return [
-            np.frombuffer(self._file.read(end - start), np.uint64)
-            for start, end in zip([first, *ends], ends, strict=False)
-        ]
+        ends = self._ends[number]
+        self._file.seek(ends[0])
+        return [np.frombuffer(self._file.read(end - start), np.uint64) for start, end in pairwise(ends)]
 
 
 def bands(threshold: float) -> int:
