@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medembed import tables
 from medembed.curate.sieve import Row
-from medembed.curate.sifting import DONE, begun
+from medembed.curate.sifting import DONE, to_do
 from medembed.recipe import DatasetRecipe
 from medembed.recipe import Pairs as PairsSource
 from medembed.rows import CORPUS, PAIRS, Reject, content_id, passage_input
@@ -17,7 +17,7 @@ from medembed.sources import read_rows
 
 def gather(recipe: DatasetRecipe, run: Run, folder: Path) -> None:
     """Write the rows of all sources into `folder`, and those that cannot be read; nothing, when that has been done."""
-    if not begun(folder):
+    if not to_do(folder):
         return
     rows = 0
     with (

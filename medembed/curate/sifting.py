@@ -32,7 +32,7 @@ class Fates:
     merged: dict[str, str] = field(default_factory=dict)  # why it goes, of those for which an earlier one stands
 
 
-def begun(folder: Path) -> bool:
+def to_do(folder: Path) -> bool:
     """Whether the step in `folder` has still to be done; what it left unfinished is removed."""
     if (folder / DONE).exists():
         return False
@@ -43,7 +43,7 @@ def begun(folder: Path) -> bool:
 
 def sift(make: Callable[[Stored], Sieve], stored: Stored, folder: Path) -> None:
     """Run the filter that `make` makes over what is `stored`, into `folder`; nothing, when that has been done."""
-    if not begun(folder):
+    if not to_do(folder):
         return
     sieve = make(stored)
     counts = {"passages": Counter[str](), "pairs": Counter[str]()}
