@@ -11,8 +11,9 @@ VERDICTS = {"WIN": "beats", "MARGINAL": "cannot be told from", "REGRESSION": "is
 def line(record: Record, *, skipped: bool = False) -> str:
     """One line on what a stage did."""
     what = _SAID[record.stage](record)
-    lost = ", ".join(f"{reason} {rows}" for reason, rows in record.rejects.items())
-    rejects = f"{sum(record.rejects.values())} rejected: {lost}" if lost else ""
+    took = _took(record) or record.rejects
+    lost = ", ".join(f"{reason} {rows:,}" for reason, rows in took.items())
+    rejects = f"{sum(took.values()):,} rejected: {lost}" if lost else ""
     note = "(done before: same recipe, same inputs)" if skipped else ""
     return f"{record.stage:10s} {what:46s} {rejects} {note}".rstrip()
 
@@ -56,6 +57,18 @@ def _compared(score: dict[str, float]) -> str:
     """Base, tuned and difference in points (hundredths), with the interval."""
     base, tuned, difference, low, high = (100 * score[key] for key in ("base", "tuned", "difference", "low", "high"))
     return f"{base:7.1f}{tuned:8.1f}   {difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def _took(record: Record) -> dict[str, int]:
+    """How many pairs each filter of curate took, and how many could not be read; what else was rejected is in the record."""
+    if record.stage != "curate":
+        return {}
+    took = {"unreadable": record.counts["pairs in"] - record.counts["pairs"]}
+    for each in record.facts["filters"]:
+        name = each["filter"].replace("_", " ")
+        took[name] = took.get(name, 0) + each["pairs removed"]
+        took["unreadable"] -= each["pairs removed"]
+    return {name: rows for name, rows in took.items() if rows}
 
 
 def _train(record: Record) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from medembed import resources
-from medembed.recipe.common import Count, Model, Name, PathOrHub, Publish, Share, Source, Strict, Url
+from medembed.recipe.common import Count, Model, Name, PathOrHub, Publish, Share, Source, Strict, Url, hub_id, is_local
 
 QueryType = Literal["keyword", "question", "treatment", "lay", "shorthand", "comparison"]
 Margin = Annotated[float, Field(gt=0, le=1)]
@@ -116,21 +116,28 @@ class Generate(Strict):
 class Duplicates(Strict):
     """Of rows that say the same, the first stays. `near` is the Jaccard similarity of word 3-grams from which two texts are one."""
 
-    near: Margin | None = None  # equal text alone when none
+    near: Annotated[float, Field(ge=0.3, le=1)] | None = None  # equal text alone when none
     normalised: bool = True  # case, white space and punctuation aside
     of: Annotated[list[Literal["pairs", "queries", "passages"]], Field(min_length=1)] = ["pairs"]
 
 
 class Length(Strict):
-    """Words that a query and a positive may have: [least, most]."""
+    """Tokens that a query and a positive may have: [least, most]."""
 
-    query: tuple[Count, Count] = (2, 64)
-    positive: tuple[Count, Count] = (5, 400)
+    query: tuple[Count, Count] = (2, 96)
+    positive: tuple[Count, Count] = (8, 512)
+    tokenizer: PathOrHub | None = None  # that counts them: a Hub id or a local folder; our estimate when none
+    revision: str | None = None  # of the tokenizer
 
     @model_validator(mode="after")
     def _in_order(self) -> "Length":
         if self.query[0] > self.query[1] or self.positive[0] > self.positive[1]:
             raise ValueError("the least is above the most")
+        if self.tokenizer is None or is_local(self.tokenizer):
+            if self.revision:
+                raise ValueError("`revision` belongs to a tokenizer on the Hub")
+        else:
+            hub_id(self.tokenizer)
         return self
 
 
@@ -140,7 +147,7 @@ class RoundTrip(Strict):
     retriever: Model
     top_k: Count = 20
     reranker: Model | None = None  # a cross-encoder, which must give the pair at least `min_score`
-    min_score: float | None = None
+    min_score: Margin | None = None  # from 0 to 1: the sigmoid of what it says
 
     @model_validator(mode="after")
     def _complete(self) -> "RoundTrip":
@@ -150,10 +157,10 @@ class RoundTrip(Strict):
 
 
 class Generic(Strict):
-    """No query that could fit any note: fewer than `share` of the other notes may answer it better than its own does."""
+    """No query that could fit any note: less than `share` of the other passages may answer it better than its own does."""
 
     retriever: Model
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    share: Margin = 0.05
 
 
 class Phi(Strict):

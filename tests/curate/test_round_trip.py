@@ -1,0 +1,190 @@
+"""Round trip and generic queries: ranks by a real retriever, fair to ties, duplicates and other answers of the same query."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medembed import curate
+from medembed.curate import ranks
+from medembed.curate.ranks import ranked
+from medembed.curate.sifting import left, sift
+from medembed.errors import MedEmbedError
+from medembed.recipe import Filter, Model
+from tests.curate.rows import Row, pair, passage_of, sifted, store
+
+TEXTS = [
+    "acute chest pain, troponin high",
+    "insulin dose before breakfast",
+    "asthma with cough after cold",
+    "left knee pain without fever",
+    "blood pressure raised again",
+    "stroke of the right side",
+]
+
+
+def own(text: str, words: int = 99) -> Row:
+    """A pair whose query is the beginning of its passage, so that even random weights find it."""
+    return pair(" ".join(text.split()[:words]), text)
+
+
+@pytest.fixture
+def retriever(tiny_model: Path) -> dict[str, Any]:
+    return {"model": str(tiny_model)}
+
+
+def test_a_query_that_finds_its_positive_stays_with_rank_and_score(retriever: dict[str, Any]) -> None:
+    result = sifted({"round_trip": {"retriever": retriever, "top_k": 1}}, [own(text) for text in TEXTS])
+    assert [row["retriever_rank"] for row in result.pairs] == [1] * 6
+    assert all(row["retriever_score"] == pytest.approx(1, abs=0.01) for row in result.pairs)
+    assert all(row["reranker_score"] is None for row in result.pairs)
+
+
+def test_a_query_that_finds_something_else_goes(retriever: dict[str, Any]) -> None:
+    wrong = [pair(TEXTS[i], TEXTS[i - 1]) for i in range(6)]
+    setting = {"retriever": retriever, "top_k": 1}
+    assert sifted({"round_trip": setting}, wrong).reasons == ["not found by its query"] * 6
+    assert sifted({"round_trip": setting | {"top_k": 6}}, wrong).reasons == []
+
+
+def test_other_answers_of_the_same_query_do_not_count_against_it(retriever: dict[str, Any]) -> None:
+    query = TEXTS[0]
+    rows = [pair(query, TEXTS[0]), pair(f"{query}?", TEXTS[0] + " ."), pair(query.upper(), f"{query} and pain")]
+    result = sifted({"round_trip": {"retriever": retriever, "top_k": 1}}, rows)
+    assert result.reasons == [] and [row["retriever_rank"] for row in result.pairs] == [1, 1, 1]
+
+
+def test_passages_that_say_the_same_count_once(retriever: dict[str, Any]) -> None:
+    first = own(TEXTS[0])
+    copies = [passage_of(pair("", text)) for text in (TEXTS[0].upper(), TEXTS[0] + "!", TEXTS[0] + " ?")]
+    wrong = pair(TEXTS[0], TEXTS[1])
+    passages = [passage_of(first), *copies, passage_of(wrong)]
+    assert sifted({"round_trip": {"retriever": retriever, "top_k": 1}}, [first], passages).reasons == []
+    found = sifted({"round_trip": {"retriever": retriever, "top_k": 2}}, [wrong], passages)
+    assert [row["retriever_rank"] for row in found.pairs] == [2]
+
+
+@pytest.mark.parametrize("rows", [[own(TEXTS[0])], [own(TEXTS[0])] * 3, [pair("pain", "")], []], ids=len)
+@pytest.mark.parametrize("name", ["round_trip", "generic"])
+def test_one_passage_equal_rows_and_empty_texts_are_found(
+    retriever: dict[str, Any], rows: list[Row], name: str
+) -> None:
+    result = sifted(
+        {name: {"retriever": retriever}}, rows, [passage_of(row) for row in rows[:1]] or [passage_of(own("x"))]
+    )
+    assert len(result.pairs) == len(rows)
+
+
+def test_a_query_that_many_passages_answer_better_fits_any_note(retriever: dict[str, Any]) -> None:
+    rows = [own(text) for text in TEXTS]
+    order = np.argsort([row["retriever_score"] for row in _scored_with(TEXTS[0], retriever)])
+    lonely = pair(f"{TEXTS[0]} again", TEXTS[int(order[0])])  # its passage is least like what it says
+    result = sifted({"generic": {"retriever": retriever, "share": 0.5}}, [*rows, lonely])
+    assert result.reasons == ["query fits too many passages"] and result.rejects[0]["query"] == lonely["query"]
+
+
+def _scored_with(query: str, retriever: dict[str, Any]) -> list[Row]:
+    found = sifted({"round_trip": {"retriever": retriever}}, [pair(query, text) for text in TEXTS])
+    return found.pairs
+
+
+def test_two_filters_with_one_retriever_encode_once(
+    retriever: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[str] = []
+    encode = ranks.encode
+    monkeypatch.setattr(ranks, "encode", lambda *args: encoded.append(args[3]) or encode(*args))
+    rows = [own(text) for text in TEXTS] + [pair("cough", text) for text in TEXTS]
+    sources = store(tmp_path / "0", rows, [passage_of(own(text)) for text in TEXTS])
+    steps = [tmp_path / "0", tmp_path / "1", tmp_path / "2"]
+    for number, name in enumerate(["generic", "round_trip"], start=1):
+        each = Filter.model_validate({name: {"retriever": retriever, **({"share": 0.2} if name == "generic" else {})}})
+        sift(lambda stored, each=each: curate._sieve(each, stored), left(steps[:number], sources.cache), steps[number])
+    assert sorted(encoded) == ["document", "query"]
+
+
+def test_damaged_ranks_are_made_again(retriever: dict[str, Any], tmp_path: Path) -> None:
+    stored = store(tmp_path / "0", [own(text) for text in TEXTS], [passage_of(own(text)) for text in TEXTS])
+    model = Model.model_validate(retriever)
+    first = ranked(model, stored)
+    (kept,) = stored.cache.glob("ranks-*.npz")
+    whole = kept.read_bytes()
+    for damaged in (b"", whole[:100], whole[:200] + b"\x00\x01" + whole[202:]):
+        kept.write_bytes(damaged)
+        again = ranked(model, stored)
+        assert (again.ranks == first.ranks).all() and (again.keys == first.keys).all()
+
+
+def test_embeddings_that_are_no_numbers_are_told(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from tests.fixtures.models import make_tiny_model
+
+    model = make_tiny_model(tmp_path)
+    weights = load_file(model / "model.safetensors")
+    save_file(
+        {name: tensor * float("nan") for name, tensor in weights.items()}, model / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(MedEmbedError, match="not finite"):
+        sifted({"round_trip": {"retriever": str(model)}}, [own(TEXTS[0])])
+
+
+# ---- with a cross-encoder --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def reranker(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A cross-encoder with random weights."""
+    import torch
+    from sentence_transformers import CrossEncoder
+    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("reranker")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
+        num_labels=1, initializer_range=0.5,
+    )  # fmt: skip
+    BertForSequenceClassification(config).save_pretrained(folder / "plain")
+    tokenizer.save_pretrained(folder / "plain")
+    CrossEncoder(str(folder / "plain"), device="cpu").save_pretrained(str(folder / "model"))
+    return folder / "model"
+
+
+def test_the_rerankers_score_is_kept_and_must_reach_the_bound(retriever: dict[str, Any], reranker: Path) -> None:
+    setting = {"retriever": retriever, "reranker": str(reranker)}
+    everything = sifted({"round_trip": setting | {"min_score": 1e-9}}, [own(text) for text in TEXTS])
+    scores = [row["reranker_score"] for row in everything.pairs]
+    assert len(set(scores)) == 6 and all(0 < score < 1 for score in scores)
+    bound = sorted(scores)[3]
+    half = sifted({"round_trip": setting | {"min_score": bound - 1e-6}}, [own(text) for text in TEXTS])
+    assert [row["reranker_score"] for row in half.pairs] == [score for score in scores if score >= bound]
+    assert half.reasons == ["reranker score too low"] * 3
+
+
+def test_what_a_reranker_has_scored_is_not_scored_again(
+    retriever: dict[str, Any], reranker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sentence_transformers import CrossEncoder
+
+    from medembed.curate import round_trip
+
+    monkeypatch.setattr(round_trip, "BLOCK", 2)
+    stored = store(tmp_path / "0", [own(text) for text in TEXTS], [passage_of(own(text)) for text in TEXTS])
+    setting = Filter.model_validate(
+        {"round_trip": {"retriever": retriever, "reranker": str(reranker), "min_score": 0.1}}
+    ).round_trip
+    assert setting
+    round_trip.sieve(setting, stored)
+    blocks = sorted(stored.cache.glob("reranked-*.npy"))
+    assert len(blocks) == 3
+    blocks[0].write_bytes(b"damaged")
+    asked: list[int] = []
+    predict = CrossEncoder.predict
+    monkeypatch.setattr(
+        CrossEncoder, "predict", lambda self, texts, **kw: asked.append(len(texts)) or predict(self, texts, **kw)
+    )
+    round_trip.sieve(setting, stored)
+    assert asked == [2]
