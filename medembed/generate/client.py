@@ -38,6 +38,7 @@ class Reply:
     finish_reason: str
     usage: dict[str, int] = field(default_factory=dict)  # tokens
     latency: float = 0.0  # seconds
+    max_tokens: int | None = None  # where more were allowed than the request said, because it was cut off with those
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,11 @@ class Endpoint:
     in_flight: int = 0
     failures: int = 0  # in a row
     resting_until: float = 0.0  # on the monotonic clock
+    window: int = 32
+
+    @property
+    def resting(self) -> bool:
+        return self.resting_until > time.monotonic()
 
     async def ask(self, request: Request, timeout: float) -> Reply | Failure:
         """One attempt, of at most `timeout` seconds; raises nothing."""
@@ -121,7 +127,13 @@ class Client:
     def __init__(self, options: Generate) -> None:
         self._options = options
         self._endpoints: list[Endpoint] = []
+        self.max_input_tokens: int | None = None
+        self.max_total_tokens: int | None = None
         self._open = AsyncExitStack()
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        return self._endpoints
 
     @property
     def model(self) -> str:

@@ -13,6 +13,7 @@ import pytest
 from medembed.errors import InputError, MedEmbedError, RunError
 from medembed.recipe import Notes, Pairs
 from medembed.rows import CORPUS, PAIRS, content_id, passage_input, stands_in
+from medembed.tokens import count
 from tests.fixtures.tgi import TGI
 from tests.generate.conftest import note
 
@@ -26,8 +27,18 @@ def test_notes_become_pairs_each_with_the_passage_that_holds_its_evidence(make_r
         record, run = generate(make_recipe(6, endpoints=[tgi.url]))
     pairs, corpus = run.read("generate", "pairs"), run.read("generate", "corpus")
     assert (pairs.schema, corpus.schema) == (PAIRS, CORPUS)
-    assert record.counts == {"notes": 6, "passages": 18, "pairs": 36, "pairs not given": 0, "notes shown in part": 0}
+    assert record.counts == {
+        "notes": 6,
+        "notes shown in part": 0,
+        "replies": 6,
+        "passages": 18,
+        "pairs": 36,
+        "pairs not given": 0,
+    }
     assert record.rejects == {}
+    assert record.facts["pairs_by_type"] == {"keyword": 12, "question": 12, "treatment": 12}
+    assert record.facts["tokens"]["in"] > 6 * 800 and record.facts["tokens"]["out"] > 36 * 5
+    assert 0 < record.measured["latency"]["mean"] <= record.measured["latency"]["95th percentile"]
     passages = {row["passage_id"]: row for row in corpus.to_pylist()}
     for pair in pairs.to_pylist():
         passage = passages[pair["passage_id"]]
@@ -169,9 +180,9 @@ def test_bad_rows_are_rejected_with_reasons_and_the_rest_is_used(make_recipe, ge
 def test_a_note_of_100_000_words_is_shown_in_part_and_stays_whole_in_the_corpus(make_recipe, generate):
     long = " ".join(f"Day {n}: the wound {n} was dressed and looked clean without discharge." for n in range(9000))
     with TGI() as tgi:
-        record, run = generate(make_recipe([{"id": 1, "text": long}], endpoints=[tgi.url], max_note_words=500))
+        record, run = generate(make_recipe([{"id": 1, "text": long}], endpoints=[tgi.url], max_note_tokens=500))
     assert len(long.split()) > 95_000
-    assert len(tgi.asked[0]["messages"][1]["content"].split()) < 520
+    assert 300 < count(tgi.asked[0]["messages"][1]["content"]) <= 500
     assert record.counts["notes shown in part"] == 1 and record.counts["pairs"] == 6
     assert record.counts["passages"] > 800
     assert "wound 8999" in run.read("generate", "corpus")["text"].to_pylist()[-1]
