@@ -33,7 +33,7 @@ _HOW = ("recorded", "concurrency", "timeout", "attempts", "patience", "price", "
 
 
 def inputs(recipe: DatasetRecipe, run: Run) -> tuple[Any, Any]:
-    options = _options(recipe)
+    options = options_of(recipe)
     said = recipe.model_dump(mode="json", include={"notes", "generate"})
     for source in said["notes"]:
         source["source"] = source["source"].rsplit("/", 1)[-1]  # the hash below says which file; its folder may move
@@ -51,7 +51,7 @@ def inputs(recipe: DatasetRecipe, run: Run) -> tuple[Any, Any]:
 
 
 def work(recipe: DatasetRecipe, run: Run) -> Record:
-    options = _options(recipe)
+    options = options_of(recipe)
     check_sources([*recipe.notes, *recipe.pairs])  # labelled pairs too: after all the asking would be late to be told
     with open_journal(options, run) as journal:
         if not options.endpoints:
@@ -71,6 +71,12 @@ class Served:
     model: str
     input_tokens: int | None = None
 
+    @classmethod
+    def by(cls, client: Client, options: Generate) -> "Served":
+        """By the servers of a connected client; of their limits the one that leaves room for the reply."""
+        limits = [client.max_input_tokens, client.max_total_tokens and client.max_total_tokens - options.max_tokens]
+        return cls(client.model, min((limit for limit in limits if limit is not None), default=None))
+
 
 async def ask(notes: Iterable[Note | Reject], options: Generate, journal: Journal, total: int | None = None) -> Served:
     """Ask about the notes that the journal does not know, and keep what is answered there; who answered.
@@ -81,7 +87,7 @@ async def ask(notes: Iterable[Note | Reject], options: Generate, journal: Journa
         OSError: the journal cannot be written.
     """
     async with Client(options) as client:
-        served = Served(client.model, _input_tokens(client, options))
+        served = Served.by(client, options)
         prompt = Prompt(options, served.input_tokens)
         log.info("%s answers at %s", client.model, ", ".join(options.endpoints))
         state = State(client.endpoints, total, options.price)
@@ -110,7 +116,7 @@ async def ask(notes: Iterable[Note | Reject], options: Generate, journal: Journa
 
 def write(recipe: DatasetRecipe, run: Run, journal: Journal, served: Served) -> Record:
     """Write the stage's tables from the journal; what was done."""
-    options = _options(recipe)
+    options = options_of(recipe)
     prompt = Prompt(options, served.input_tokens)
     written = write_tables(read_notes(recipe.notes, options), prompt, journal, served.model, run.path("generate"))
     for kind in ("note", "pair"):
@@ -141,7 +147,7 @@ def open_journal(options: Generate, run: Run, name: str | None = "journal.jsonl"
     return Journal.of(run.folder, name) if options.endpoints else Journal(_recorded(options))
 
 
-def _options(recipe: DatasetRecipe) -> Generate:
+def options_of(recipe: DatasetRecipe) -> Generate:
     if recipe.generate is None:
         raise InputError.of("the recipe has no section `generate`", recipe.name)
     return recipe.generate
@@ -160,9 +166,3 @@ def _author(journal: Journal, options: Generate) -> str:
         what = f"holds replies of {len(journal.models)} models, not of one"
         raise InputError.of(what, options.recorded or "", "Pass `--endpoint URL` to ask a server.")
     return next(iter(journal.models))
-
-
-def _input_tokens(client: Client, options: Generate) -> int | None:
-    """What all servers take for a request that leaves room for its reply; None where they do not say."""
-    limits = [client.max_input_tokens, client.max_total_tokens and client.max_total_tokens - options.max_tokens]
-    return min((limit for limit in limits if limit is not None), default=None)
