@@ -1,9 +1,11 @@
 """The stage from notes to pairs, with a real client against the loopback TGI."""
 
+import asyncio
 import errno
 import json
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from medembed.errors import InputError, MedEmbedError, RunError
+from medembed.generate import ask
+from medembed.generate.journal import Journal
+from medembed.generate.notes import read_notes
 from medembed.recipe import Notes, Pairs
 from medembed.rows import CORPUS, PAIRS, content_id, passage_input, stands_in
 from medembed.tokens import count
@@ -186,6 +191,39 @@ def test_a_note_of_100_000_words_is_shown_in_part_and_stays_whole_in_the_corpus(
     assert record.counts["notes shown in part"] == 1 and record.counts["pairs"] == 6
     assert record.counts["passages"] > 800
     assert "wound 8999" in run.read("generate", "corpus")["text"].to_pylist()[-1]
+
+
+def test_a_note_beyond_the_servers_limit_is_shown_in_part_and_its_request_fits(make_recipe, generate):
+    long = " ".join(f"Day {n}: the wound {n} was dressed and looked clean without discharge." for n in range(900))
+    with TGI() as tgi:
+        record, _ = generate(make_recipe([{"id": 1, "text": long}], endpoints=[tgi.url]))
+    sent = sum(count(message["content"]) for message in tgi.asked[0]["messages"])
+    assert record.counts["notes shown in part"] == 1
+    assert 0.6 * 4096 < sent < 0.8 * 4096  # it says `max_input_tokens` 4096
+
+
+def test_limit_takes_the_first_notes_and_without_it_the_others_follow(make_recipe, generate):
+    with TGI() as tgi:
+        tried, run = generate(make_recipe(9, endpoints=[tgi.url], limit=4))
+        first = run.read("generate", "pairs").to_pylist()
+        assert tried.counts["notes"] == len(tgi.asked) == 4
+        record, run = generate(make_recipe(9, endpoints=[tgi.url]))
+        assert record.counts["notes"] == len(tgi.asked) == 9
+    assert run.read("generate", "pairs").to_pylist()[: len(first)] == first
+
+
+def test_a_note_is_read_when_a_server_has_room_for_it_and_not_before(make_recipe, tmp_path):
+    ahead: list[int] = []
+
+    def watched(notes: Iterable[Any]) -> Iterator[Any]:
+        for number, each in enumerate(notes, 1):
+            ahead.append(number - len(tgi.asked))
+            yield each
+
+    with TGI(seconds=0.02) as tgi, Journal(append=tmp_path / "journal.jsonl") as journal:
+        recipe = make_recipe(60, endpoints=[tgi.url])
+        asyncio.run(ask(watched(read_notes(recipe.notes, recipe.generate)), recipe.generate, journal))
+    assert len(ahead) == 60 and max(ahead) <= 2 * 4
 
 
 def test_no_usable_note_is_told_and_the_rejects_are_there_to_read(make_recipe, generate, tmp_path):
