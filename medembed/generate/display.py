@@ -135,4 +135,4 @@ def _picture(state: State) -> "RenderableType":
 
     bar = ProgressBar(total=state.total, completed=state.known + state.ended, pulse=state.total is None)
     lines = [" · ".join(state.said()), state.rejected(), *state.servers()]
-    return Group(bar, *(Text(line) for line in lines))
+    return Group(*(Text(line) for line in lines), bar)  # a bar ends without a line's end

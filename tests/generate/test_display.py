@@ -65,11 +65,11 @@ def test_without_a_terminal_there_is_a_line_at_the_end_and_now_and_then(monkeypa
     assert "text of a note" not in caplog.text
 
 
-def test_on_a_terminal_the_picture_lives_and_log_lines_stand_above_it(make_recipe, tmp_path):
+def test_on_a_terminal_there_is_a_picture_that_lives(make_recipe, tmp_path):
     with TGI(seconds=0.1) as tgi:
         recipe = make_recipe(24, endpoints=[tgi.url])
         (tmp_path / "recipe.json").write_text(recipe.model_dump_json(exclude={"curate"}))
-        script = f"import logging; logging.basicConfig(level='INFO', format='LOG %(message)s')\n{SCRIPT}"
+        script = f"import logging; logging.basicConfig(); logging.getLogger('medembed').setLevel('INFO')\n{SCRIPT}"
         ours, theirs = pty.openpty()
         process = subprocess.Popen(
             [sys.executable, "-c", script, str(tmp_path / "recipe.json"), str(tmp_path / "run")],
