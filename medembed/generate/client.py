@@ -209,6 +209,10 @@ class Client:
         tgi = await self._open.enter_async_context(AsyncInferenceClient(base_url=url))
         http = await self._open.enter_async_context(self._session())
         endpoint = Endpoint(url, http, tgi, *await _who(http, url))
+        match await _get(http, f"{url}/info"):
+            case {"max_input_tokens": int(most), "max_total_tokens": int(total)}:
+                self.max_input_tokens = min(most, self.max_input_tokens or most)
+                self.max_total_tokens = min(total, self.max_total_tokens or total)
         if self._endpoints and endpoint.model != self.model:
             what = f"serves {endpoint.model}, but {self._endpoints[0].url} serves {self.model}"
             raise InputError.of(what, url, "Endpoints must serve the same model, else the dataset is a mixture.")
