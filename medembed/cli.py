@@ -87,10 +87,29 @@ def validate(recipe: RecipePath, overrides: Overrides = None) -> None:
 
 @app.command()
 def generate(
-    recipe: RecipePath, overrides: Overrides = None, endpoint: Endpoint = None, run_dir: RunDir = None
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    endpoint: Endpoint = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", help="Only the first N notes.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count requests, tokens, cost and hours; ask and write nothing.")
+    ] = False,
+    tokens_per_second: Annotated[
+        float | None, typer.Option(metavar="N", min=0, help="Of replies, for the hours of the dry run.")
+    ] = None,
+    run_dir: RunDir = None,
 ) -> None:
     """Notes → pairs, by an LLM behind a text-generation-inference endpoint."""
-    _perform("generate", Job.of(recipe, [*(overrides or []), *_asking(endpoint)], run_dir))
+    limited = [] if limit is None else [f"generate.limit={limit}"]
+    job = Job.of(recipe, [*(overrides or []), *_asking(endpoint), *limited], run_dir)
+    if not dry_run:
+        _perform("generate", job)
+        return
+    _asks("generate", job)
+    assert isinstance(job.recipe, DatasetRecipe)
+    from medembed.generate.estimate import estimate
+
+    typer.echo(estimate(job.recipe, job.run, tokens_per_second))
 
 
 @app.command()
@@ -230,8 +249,7 @@ def _chain(
 
 def _perform(stage: str, job: Job, config_file: Path | None = None) -> Record:
     """Do one stage of a job and tell in a line what it did, or that it was done."""
-    if stage not in stages.stages_of(job.recipe):
-        raise InputError.of(f"a {job.recipe.kind} recipe without such a section has no stage `{stage}`", str(job.path))
+    _asks(stage, job)
     skipped: list[Record] = []
     if stage == "train":
         from medembed.train.launch import launch
@@ -245,6 +263,11 @@ def _perform(stage: str, job: Job, config_file: Path | None = None) -> Record:
         record = stages.perform(stage, job.recipe, job.run, skipped.append)
     _echo(report.line(record, skipped=bool(skipped)))
     return record
+
+
+def _asks(stage: str, job: Job) -> None:
+    if stage not in stages.stages_of(job.recipe):
+        raise InputError.of(f"a {job.recipe.kind} recipe without such a section has no stage `{stage}`", str(job.path))
 
 
 def _asking(endpoints: list[str] | None) -> list[str]:

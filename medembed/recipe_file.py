@@ -14,7 +14,16 @@ from medembed.errors import Fault, InputError
 from medembed.recipe import DatasetRecipe, ModelRecipe, Recipe, is_local
 
 MAX_BYTES = 1_000_000
-PATH_KEYS = {"source", "model", "recorded", "dataset", "tasks", "retriever", "base"}  # they may hold a local path
+PATH_KEYS = {
+    "source",
+    "model",
+    "recorded",
+    "dataset",
+    "tasks",
+    "retriever",
+    "base",
+    "tokenizer",
+}  # they may hold a local path
 _Loader = getattr(
     yaml, "CSafeLoader", yaml.SafeLoader
 )  # the one in C, where PyYAML has it: `validate` is to answer at once

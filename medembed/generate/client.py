@@ -38,6 +38,7 @@ class Reply:
     finish_reason: str
     usage: dict[str, int] = field(default_factory=dict)  # tokens
     latency: float = 0.0  # seconds
+    max_tokens: int | None = None  # where more were allowed than the request said, because it was cut off with those
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,11 @@ class Endpoint:
     in_flight: int = 0
     failures: int = 0  # in a row
     resting_until: float = 0.0  # on the monotonic clock
+    window: int = 32
+
+    @property
+    def resting(self) -> bool:
+        return self.resting_until > time.monotonic()
 
     async def ask(self, request: Request, timeout: float) -> Reply | Failure:
         """One attempt, of at most `timeout` seconds; raises nothing."""
@@ -121,7 +127,13 @@ class Client:
     def __init__(self, options: Generate) -> None:
         self._options = options
         self._endpoints: list[Endpoint] = []
+        self.max_input_tokens: int | None = None
+        self.max_total_tokens: int | None = None
         self._open = AsyncExitStack()
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        return self._endpoints
 
     @property
     def model(self) -> str:
@@ -197,6 +209,10 @@ class Client:
         tgi = await self._open.enter_async_context(AsyncInferenceClient(base_url=url))
         http = await self._open.enter_async_context(self._session())
         endpoint = Endpoint(url, http, tgi, *await _who(http, url))
+        match await _get(http, f"{url}/info"):
+            case {"max_input_tokens": int(most), "max_total_tokens": int(total)}:
+                self.max_input_tokens = min(most, self.max_input_tokens or most)
+                self.max_total_tokens = min(total, self.max_total_tokens or total)
         if self._endpoints and endpoint.model != self.model:
             what = f"serves {endpoint.model}, but {self._endpoints[0].url} serves {self.model}"
             raise InputError.of(what, url, "Endpoints must serve the same model, else the dataset is a mixture.")

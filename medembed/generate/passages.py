@@ -6,7 +6,8 @@ sentences with a small overlap. Pure functions: the same note gives the same pas
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from medembed.recipe import Passages
@@ -32,16 +33,6 @@ class Note:
     source: str
     license: str
 
-    def first(self, max_words: int) -> tuple[str, ...]:
-        """The passages that a request of at most `max_words` has room for, from the note's beginning; one at least."""
-        words, fit = 0, 0
-        for passage in self.passages:
-            words += _words(passage)
-            if words > max_words and fit:
-                break
-            fit += 1
-        return self.passages[:fit]
-
 
 def normalise(text: str) -> str:
     """A note's text as it is cut and quoted: Unicode composed (NFC), control characters gone, lines trimmed, runs of blanks one."""
@@ -51,17 +42,20 @@ def normalise(text: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
-def cut(text: str, options: Passages) -> list[str]:
-    """The passages of a normalised note, in order; every word of it is in at least one."""
+def cut(text: str, options: Passages, count: Callable[[str], int]) -> list[str]:
+    """The passages of a normalised note, in order, of at most `max_tokens` as `count` counts them; every word is in at least one.
+
+    Longer is only a passage of one word, and one that a section shorter than `min_tokens` stands before.
+    """
     passages: list[str] = []
     pending = ""
     for section in _sections(text):
         pending = f"{pending}\n{section}".strip()
-        if _words(pending) < options.min_words:
+        if count(pending) < options.min_tokens:
             continue
-        passages += _windows(pending, options)
+        passages += _windows(pending, options, count)
         pending = ""
-    if pending and passages and _words(passages[-1]) + _words(pending) <= options.max_words:
+    if pending and passages and count(f"{passages[-1]}\n{pending}") <= options.max_tokens:
         passages[-1] = f"{passages[-1]}\n{pending}"
     elif pending:
         passages.append(pending)
@@ -75,18 +69,21 @@ def _sections(text: str) -> Iterator[str]:
             yield section
 
 
-def _windows(section: str, options: Passages) -> Iterator[str]:
-    """Runs of whole sentences of at most `max_words`, each beginning with the last `overlap` sentences of the one before."""
-    if _words(section) <= options.max_words:
+def _windows(section: str, options: Passages, count: Callable[[str], int]) -> Iterator[str]:
+    """Runs of whole sentences of at most `max_tokens`, each beginning with the last `overlap` sentences of the one before."""
+
+    def fits(sentences: list[str]) -> bool:
+        return count(" ".join(sentences)) <= options.max_tokens
+
+    if fits([section]):
         yield section
         return
-    sentences = [piece for sentence in _sentences(section) for piece in _pieces(sentence, options.max_words)]
     window: list[str] = []
-    for sentence in sentences:
-        if window and sum(map(_words, window)) + _words(sentence) > options.max_words:
+    for sentence in (piece for whole in _sentences(section) for piece in _pieces(whole, options.max_tokens, count)):
+        if window and not fits([*window, sentence]):
             yield " ".join(window)
             window = window[len(window) - options.overlap :] if 0 < options.overlap < len(window) else []
-            while window and sum(map(_words, window)) + _words(sentence) > options.max_words:
+            while window and not fits([*window, sentence]):
                 window.pop(0)
         window.append(sentence)
     yield " ".join(window)
@@ -104,12 +101,14 @@ def _sentences(text: str) -> list[str]:
     return sentences
 
 
-def _pieces(sentence: str, max_words: int) -> Iterator[str]:
-    """A sentence of more than `max_words` (a list without stops, a table) is cut where it must be."""
+def _pieces(sentence: str, max_tokens: int, count: Callable[[str], int]) -> Iterator[str]:
+    """A sentence of more than `max_tokens` (a list without stops, a table) is cut where it must be, between words."""
+    if count(sentence) <= max_tokens:
+        yield sentence
+        return
     words = sentence.split()
-    for start in range(0, len(words), max_words):
-        yield " ".join(words[start : start + max_words])
-
-
-def _words(text: str) -> int:
-    return len(text.split())
+    while words:
+        lengths = range(1, min(len(words), max_tokens) + 1)  # a word has a token at least
+        fit = bisect_right(lengths, max_tokens, key=lambda length: count(" ".join(words[:length]))) or 1
+        yield " ".join(words[:fit])
+        del words[:fit]

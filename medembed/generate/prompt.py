@@ -13,8 +13,14 @@ from typing import Any
 import jinja2
 import yaml
 
+from medembed.errors import InputError
 from medembed.generate.passages import Note
 from medembed.recipe import Generate
+from medembed.tokens import count
+
+# The share of a server's limit that our estimate of tokens may fill: its own tokenizer may count more, and its chat template adds to it.
+_OF_LIMIT = 0.75
+_NUMBER = 4  # tokens of a passage's number: `[12]` and the line's end
 
 FOLDER = Path(__file__).parent / "prompts"
 
@@ -36,9 +42,9 @@ class Request:
 
 
 class Prompt:
-    """A prompt made ready for what a recipe asks: notes in, requests out."""
+    """A prompt made ready for what a recipe asks, of a server that reads `input_tokens` at most: notes in, requests out."""
 
-    def __init__(self, options: Generate) -> None:
+    def __init__(self, options: Generate, input_tokens: int | None = None) -> None:
         template, example = (
             (FOLDER / f"{options.prompt}{suffix}").read_text(encoding="utf-8") for suffix in (".jinja", ".example.yaml")
         )
@@ -50,10 +56,26 @@ class Prompt:
         environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
         self._template = environment.from_string(template)
         self._system = self._render("system", queries=options.queries, example=yaml.safe_load(example))
+        self.note_tokens = options.max_note_tokens  # all of a note when none
+        if input_tokens is not None and self.note_tokens is None:
+            self.note_tokens = int(input_tokens * _OF_LIMIT) - count(self._system)
+            if self.note_tokens <= 0:
+                what = f"the servers read {input_tokens:,} tokens at most: prompt and reply leave no room for a note"
+                raise InputError.of(
+                    what, "generate", "Serve the model with larger limits, or set a smaller `max_tokens`."
+                )
 
     def shown(self, note: Note) -> tuple[str, ...]:
-        """The passages of `note` that its request carries: as many from the beginning as `max_note_words` allows."""
-        return note.first(self.options.max_note_words)
+        """The passages of `note` that its request carries: as many from the beginning as there is room for, one at least."""
+        if self.note_tokens is None:
+            return note.passages
+        used, fit = count(note.title), 0
+        for passage in note.passages:
+            used += count(passage) + _NUMBER
+            if used > self.note_tokens and fit:
+                break
+            fit += 1
+        return note.passages[:fit]
 
     def request(self, note: Note) -> Request:
         """What is asked about `note`."""

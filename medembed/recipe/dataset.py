@@ -36,16 +36,23 @@ class Corpus(Source):
 
 
 class Passages(Strict):
-    """How notes are cut: by headings, then by sentences, into passages of at most `max_words`."""
+    """How notes are cut: by headings, then by sentences, into passages of at most `max_tokens`."""
 
-    max_words: Annotated[int, Field(ge=20)] = 120
-    min_words: Annotated[int, Field(ge=1)] = 15  # a shorter section joins the next one
+    max_tokens: Annotated[int, Field(ge=32)] = 192
+    min_tokens: Annotated[int, Field(ge=1)] = 24  # a shorter section joins the next one
     overlap: Annotated[int, Field(ge=0)] = 1  # sentences that a cut section's passages share
+    tokenizer: PathOrHub | None = None  # that counts them: a Hub id or a local folder; our estimate when none
+    revision: str | None = None  # of the tokenizer
 
     @model_validator(mode="after")
     def _fits(self) -> "Passages":
-        if self.min_words > self.max_words:
-            raise ValueError("min_words is above max_words")
+        if self.min_tokens > self.max_tokens:
+            raise ValueError("min_tokens is above max_tokens")
+        if self.tokenizer is None or is_local(self.tokenizer):
+            if self.revision:
+                raise ValueError("`revision` belongs to a tokenizer on the Hub")
+        else:
+            hub_id(self.tokenizer)
         return self
 
 
@@ -87,9 +94,10 @@ class Generate(Strict):
         "required", alias="schema"
     )  # of the JSON schema, by the server
     passages: Passages = Passages()
-    max_note_words: Count = (
-        3000  # a longer note is cut in the request, and counted; its passages all stay in the corpus
+    max_note_tokens: Count | None = (
+        None  # of a note in its request, the rest is left out, and counted; by the server's limits when none
     )
+    limit: Count | None = None  # notes from the beginning, to try a recipe; all when none
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
     max_tokens: Count = 2048  # of a reply; one that is cut off there is asked for once more, with twice as many
     seed: int = 42

@@ -1,9 +1,11 @@
 """The stage from notes to pairs, with a real client against the loopback TGI."""
 
+import asyncio
 import errno
 import json
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from medembed.errors import InputError, MedEmbedError, RunError
+from medembed.generate import ask
+from medembed.generate.journal import Journal
+from medembed.generate.notes import read_notes
 from medembed.recipe import Notes, Pairs
 from medembed.rows import CORPUS, PAIRS, content_id, passage_input, stands_in
+from medembed.tokens import count
 from tests.fixtures.tgi import TGI
 from tests.generate.conftest import note
 
@@ -26,8 +32,18 @@ def test_notes_become_pairs_each_with_the_passage_that_holds_its_evidence(make_r
         record, run = generate(make_recipe(6, endpoints=[tgi.url]))
     pairs, corpus = run.read("generate", "pairs"), run.read("generate", "corpus")
     assert (pairs.schema, corpus.schema) == (PAIRS, CORPUS)
-    assert record.counts == {"notes": 6, "passages": 18, "pairs": 36, "pairs not given": 0, "notes shown in part": 0}
+    assert record.counts == {
+        "notes": 6,
+        "notes shown in part": 0,
+        "replies": 6,
+        "passages": 18,
+        "pairs": 36,
+        "pairs not given": 0,
+    }
     assert record.rejects == {}
+    assert record.facts["pairs_by_type"] == {"keyword": 12, "question": 12, "treatment": 12}
+    assert record.facts["tokens"]["in"] > 6 * 50 and record.facts["tokens"]["out"] > 36 * 5
+    assert 0 < record.measured["latency"]["mean"] <= record.measured["latency"]["95th percentile"]
     passages = {row["passage_id"]: row for row in corpus.to_pylist()}
     for pair in pairs.to_pylist():
         passage = passages[pair["passage_id"]]
@@ -101,7 +117,12 @@ def test_done_again_nothing_is_asked_and_a_changed_setting_keeps_the_old_answers
 
 
 def test_what_the_llm_failed_to_give_is_rejected_with_a_reason(make_recipe, generate):
-    with TGI(faults=["length", "garbage", "wrong schema", "422", "null"]) as tgi:
+    gone_wrong = dict(enumerate(("length", "garbage", "wrong schema", "422", "null")))
+
+    def fault(text: str) -> str:
+        return next((kind for n, kind in gone_wrong.items() if f"Clinic visit {n}\n" in text), "")
+
+    with TGI(faults=fault) as tgi:
         record, run = generate(make_recipe(6, endpoints=[tgi.url], concurrency=1))
     assert record.rejects == {
         "not JSON": 2,
@@ -110,7 +131,8 @@ def test_what_the_llm_failed_to_give_is_rejected_with_a_reason(make_recipe, gene
         "wrong schema": 1,
     }
     assert record.counts["pairs"] == 6 and record.counts["pairs not given"] == 30
-    assert len(tgi.asked) == 6  # a refusal is not asked again
+    refused = [body for body in tgi.asked if fault(body["messages"][-1]["content"]) == "422"]
+    assert len(refused) == 1  # a refusal is not asked again
     notes = {row["where"] for row in run.read("generate", "rejects").to_pylist()}
     assert len(notes) == 5
 
@@ -169,12 +191,45 @@ def test_bad_rows_are_rejected_with_reasons_and_the_rest_is_used(make_recipe, ge
 def test_a_note_of_100_000_words_is_shown_in_part_and_stays_whole_in_the_corpus(make_recipe, generate):
     long = " ".join(f"Day {n}: the wound {n} was dressed and looked clean without discharge." for n in range(9000))
     with TGI() as tgi:
-        record, run = generate(make_recipe([{"id": 1, "text": long}], endpoints=[tgi.url], max_note_words=500))
+        record, run = generate(make_recipe([{"id": 1, "text": long}], endpoints=[tgi.url], max_note_tokens=500))
     assert len(long.split()) > 95_000
-    assert len(tgi.asked[0]["messages"][1]["content"].split()) < 520
+    assert 300 < count(tgi.asked[0]["messages"][1]["content"]) <= 500
     assert record.counts["notes shown in part"] == 1 and record.counts["pairs"] == 6
     assert record.counts["passages"] > 800
     assert "wound 8999" in run.read("generate", "corpus")["text"].to_pylist()[-1]
+
+
+def test_a_note_beyond_the_servers_limit_is_shown_in_part_and_its_request_fits(make_recipe, generate):
+    long = " ".join(f"Day {n}: the wound {n} was dressed and looked clean without discharge." for n in range(900))
+    with TGI() as tgi:
+        record, _ = generate(make_recipe([{"id": 1, "text": long}], endpoints=[tgi.url]))
+    sent = sum(count(message["content"]) for message in tgi.asked[0]["messages"])
+    assert record.counts["notes shown in part"] == 1
+    assert 0.6 * 4096 < sent < 0.8 * 4096  # it says `max_input_tokens` 4096
+
+
+def test_limit_takes_the_first_notes_and_without_it_the_others_follow(make_recipe, generate):
+    with TGI() as tgi:
+        tried, run = generate(make_recipe(9, endpoints=[tgi.url], limit=4))
+        first = run.read("generate", "pairs").to_pylist()
+        assert tried.counts["notes"] == len(tgi.asked) == 4
+        record, run = generate(make_recipe(9, endpoints=[tgi.url]))
+        assert record.counts["notes"] == len(tgi.asked) == 9
+    assert run.read("generate", "pairs").to_pylist()[: len(first)] == first
+
+
+def test_a_note_is_read_when_a_server_has_room_for_it_and_not_before(make_recipe, tmp_path):
+    ahead: list[int] = []
+
+    def watched(notes: Iterable[Any]) -> Iterator[Any]:
+        for number, each in enumerate(notes, 1):
+            ahead.append(number - len(tgi.asked))
+            yield each
+
+    with TGI(seconds=0.02) as tgi, Journal(append=tmp_path / "journal.jsonl") as journal:
+        recipe = make_recipe(60, endpoints=[tgi.url])
+        asyncio.run(ask(watched(read_notes(recipe.notes, recipe.generate)), recipe.generate, journal))
+    assert len(ahead) == 60 and max(ahead) <= 2 * 4
 
 
 def test_no_usable_note_is_told_and_the_rejects_are_there_to_read(make_recipe, generate, tmp_path):

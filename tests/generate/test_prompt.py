@@ -38,9 +38,9 @@ def test_the_note_is_shown_as_it_is_passage_by_passage():
 
 
 def test_a_note_too_long_is_shown_from_its_beginning_and_one_passage_at_least():
-    assert prompt(max_note_words=8).shown(NOTE) == NOTE.passages[:1]
-    assert prompt(max_note_words=1).shown(NOTE) == NOTE.passages[:1]
-    assert prompt(max_note_words=100).shown(NOTE) == NOTE.passages
+    assert prompt(max_note_tokens=25).shown(NOTE) == NOTE.passages[:1]
+    assert prompt(max_note_tokens=1).shown(NOTE) == NOTE.passages[:1]
+    assert prompt(max_note_tokens=100).shown(NOTE) == NOTE.passages
 
 
 @pytest.mark.parametrize("name", resources.prompts())
