@@ -55,7 +55,7 @@ class Contestant:
     name: str
     command: Callable[[Path, list[str]], list[str]]  # of a work folder and the servers' URLs
     answered: Callable[[Path], int]
-    cases: tuple[str, ...]
+    endpoints: int  # that it can ask at the same time
 
 
 def main() -> None:
@@ -68,13 +68,16 @@ def main() -> None:
     write_notes(notes, args.requests, words=250)
     requests = args.folder / "requests.jsonl"  # what ours asked; the peers ask the very same
     requests.unlink(missing_ok=True)
-    contestants = [ours(notes), *(c for peer in args.peers for c in PEERS[peer](requests, args.slots, args.folder))]
+    competing = [[ours(notes)], *(PEERS[peer](requests, args) for peer in args.peers)]
     results = []
     for case in args.cases:
-        for contestant in contestants:
-            if case in contestant.cases:
-                results.append(contest(case, contestant, args, None if requests.exists() else requests))
-                print(f"{case}: {contestant.name}: {results[-1].share:.1%}", file=sys.stderr)
+        for settings in competing:
+            if len(servers_of(case, args.slots)) > settings[0].endpoints:
+                continue
+            did = [contest(case, setting, args, None if requests.exists() else requests) for setting in settings]
+            results += did
+            # After the first case each goes on at its best setting.
+            settings[:] = [max(zip(did, settings, strict=True), key=lambda pair: pair[0].share)[1]]
     _tell(results, args.folder / "results.json")
 
 
@@ -114,6 +117,7 @@ def contest(case: str, contestant: Contestant, args: argparse.Namespace, record:
     generations = sorted((each for log in logs for each in log["generations"]), key=lambda each: each["begun"])
     first, last = min(log["first"] for log in logs if log["first"]), max(each["ended"] for each in generations)
     ideal = ideal_seconds([each["drawn"] for each in generations], sum(each["slots"] for each in options))
+    print(f"{case}: {contestant.name}: {ideal / (last - first):.1%}", file=sys.stderr)
     return Result(
         case,
         contestant.name,
@@ -156,34 +160,40 @@ def ours(notes: Path) -> Contestant:
     def answered(folder: Path) -> int:
         return len(pq.read_table(folder / "run/generate/pairs.parquet", columns=["note_id"])["note_id"].unique())
 
-    return Contestant("medembed generate", command, answered, CASES)
+    return Contestant("medembed generate", command, answered, endpoints=8)
 
 
-def original(requests: Path, slots: int, folder: Path) -> Iterator[Contestant]:
-    """The way of MedEmbed v0.1: `datasets.map` over processes, each with a synchronous client; and with a process for every slot.
+def original(requests: Path, args: argparse.Namespace) -> list[Contestant]:
+    """The way of MedEmbed v0.1: `datasets.map` over processes, each with a synchronous client; and with as many as the server takes."""
 
-    Four processes keep four slots busy, so they take half an hour for what takes a minute: once is enough.
-    """
-    for processes, cases in ((4, CASES[:1]), (slots, CASES[:3])):
+    def contestant(processes: int) -> Contestant:
+        script = [sys.executable, f"{HERE}/peers/original.py", str(requests)]
+        return Contestant(
+            f"datasets.map(num_proc={processes})",
+            lambda folder, urls: [*script, *urls, f"{folder}/answers.jsonl", str(processes)],
+            _answers,
+            endpoints=1,
+        )
 
-        def command(folder: Path, urls: list[str], processes: int = processes) -> list[str]:
-            script = f"{HERE}/peers/original.py"
-            return [sys.executable, script, str(requests), *urls, f"{folder}/answers.jsonl", str(processes)]
-
-        yield Contestant(f"datasets.map(num_proc={processes})", command, _answers, cases)
+    return [contestant(4), contestant(args.slots + args.slots // 3)]
 
 
-def distilabel(requests: Path, slots: int, folder: Path) -> Iterator[Contestant]:
-    """distilabel in an environment of its own, at several settings: a batch of all slots or of all that the server takes, in 1 to 4 replicas."""
-    python = _environment(folder / "peers" / "distilabel", HERE / "peers" / "distilabel.txt")
-    most = slots + slots // 3
-    for batch, replicas in ((slots, 1), (most, 1), (most // 2, 2), (most // 4, 4)):
+def distilabel(requests: Path, args: argparse.Namespace) -> list[Contestant]:
+    """distilabel in an environment of its own. It waits for the last of a batch before the next: larger ones and replicas soften that."""
+    python = _environment(args.folder / "peers" / "distilabel", HERE / "peers" / "distilabel.txt")
 
-        def command(folder: Path, urls: list[str], batch: int = batch, replicas: int = replicas) -> list[str]:
-            script = f"{HERE}/peers/distilabel_pipeline.py"
-            return [python, script, str(requests), *urls, f"{folder}/answers.jsonl", str(batch), str(replicas)]
+    def contestant(batch: int, replicas: int) -> Contestant:
+        script = [python, f"{HERE}/peers/distilabel_pipeline.py", str(requests)]
+        return Contestant(
+            f"distilabel, batch {batch}" + f" × {replicas} replicas" * (replicas > 1),
+            lambda folder, urls: [*script, *urls, f"{folder}/answers.jsonl", str(batch), str(replicas)],
+            _answers,
+            endpoints=1,
+        )
 
-        yield Contestant(f"distilabel, batch {batch} × {replicas}", command, _answers, CASES[:3])
+    most = args.slots + args.slots // 3
+    settings = [(most, 1), (4 * most, 1), (args.requests, 1), (most // 2, 2), (most // 2, 4)]
+    return [contestant(batch, replicas) for batch, replicas in settings]
 
 
 PEERS = {"original": original, "distilabel": distilabel}
@@ -209,7 +219,7 @@ def _environment(folder: Path, requirements: Path) -> str:
 
 
 def memory(notes: int, slots: int, folder: Path) -> dict[str, float]:
-    """Stream so many small notes against a server that takes no time: MiB of RSS at the 1,000th answer, and at most from there to the end."""
+    """Small notes streamed against a server that takes no time: MiB of RSS at the 1,000th answer, and at most from there on."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     write_notes(folder / "notes.jsonl", notes, words=60)
@@ -361,12 +371,23 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+COLUMNS = {
+    "case": "case",
+    "contestant": "contestant",
+    "share": "share of ideal",
+    "lost": "lost",
+    "cpu": "CPU s / 1,000 requests",
+    "memory": "peak MiB",
+    "start_up": "start-up s",
+}
+
+
 def _tell(results: list[Any], path: Path) -> None:
     """The table on standard output, all figures in `path`."""
     rows = [each if isinstance(each, dict) else asdict(each) for each in results]
     path.write_text(json.dumps({"cores": os.cpu_count(), "results": rows}, indent=1) + "\n", encoding="utf-8")
-    shown = list(rows[0])
-    print(f"| {' | '.join(shown)} |\n|{'---|' * len(shown)}")
+    shown = COLUMNS if "share" in rows[0] else {key: key for key in rows[0]}
+    print(f"| {' | '.join(shown.values())} |\n|{'---|' * len(shown)}")
     for row in rows:
         print(f"| {' | '.join(_figure(key, row[key]) for key in shown)} |")
 

@@ -28,7 +28,9 @@ class Options:
 @dataclass
 class Server:
     options: Options
-    log: list[dict[str, float]] = field(default_factory=list)  # of generations: when begun and ended, how long drawn, status
+    log: list[dict[str, float]] = field(
+        default_factory=list
+    )  # of generations: when begun and ended, how long drawn, status
     bodies: list[bytes] = field(default_factory=list)
     refused: int = 0  # requests that met a full queue
     inside: int = 0  # requests that hold a slot or wait for one
@@ -140,11 +142,14 @@ async def serve(options: Options) -> None:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 method, path, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
-                length = next((int(line[15:]) for line in head.split(b"\r\n") if line[:15].lower() == b"content-length:"), 0)
+                length = next(
+                    (int(line[15:]) for line in head.split(b"\r\n") if line[:15].lower() == b"content-length:"), 0
+                )
                 status, answer = await server.answer(method, path, await reader.readexactly(length))
                 content = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
                 writer.write(
-                    b"HTTP/1.1 %d -\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (status, len(content))
+                    b"HTTP/1.1 %d -\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+                    % (status, len(content))
                     + content
                 )
                 await writer.drain()

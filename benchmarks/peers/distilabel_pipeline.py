@@ -1,10 +1,11 @@
 """distilabel's own pipeline, with the client of its OpenAILLM, which repeats what fails in passing.
 
-    python distilabel_pipeline.py REQUESTS.jsonl URL ANSWERS.jsonl BATCH REPLICAS
+python distilabel_pipeline.py REQUESTS.jsonl URL ANSWERS.jsonl BATCH REPLICAS
 """
 
 import json
 import sys
+from pathlib import Path
 
 from distilabel.models.llms import OpenAILLM
 from distilabel.pipeline import Pipeline
@@ -13,19 +14,19 @@ from distilabel.steps.tasks import TextGeneration
 
 if __name__ == "__main__":
     _, requests, url, answers, batch, replicas = sys.argv
-    with open(requests, encoding="utf-8") as file:
-        asked = [json.loads(line) for line in file]
+    asked = [json.loads(line) for line in Path(requests).read_text(encoding="utf-8").splitlines()]
     [system, _], schema = asked[0]["messages"], asked[0]["response_format"]
     with Pipeline() as pipeline:
-        load = LoadDataFromDicts(
-            data=[{"instruction": each["messages"][-1]["content"]} for each in asked], batch_size=int(batch)
-        )
+        # All rows are handed over at once: else a replica waits for rows while another works.
+        instructions = [{"instruction": each["messages"][-1]["content"]} for each in asked]
+        load = LoadDataFromDicts(data=instructions, batch_size=len(asked))
         generate = TextGeneration(
             llm=OpenAILLM(
                 model="tgi",
                 base_url=f"{url}/v1",
                 api_key="none",
                 timeout=300,
+                max_retries=100,
                 generation_kwargs={
                     "max_new_tokens": asked[0]["max_tokens"],
                     "temperature": asked[0]["temperature"],

@@ -1,11 +1,12 @@
 """The way of MedEmbed v0.1: `datasets.map` over processes, a synchronous client in each; a failed request becomes nothing.
 
-    python original.py REQUESTS.jsonl URL ANSWERS.jsonl PROCESSES
+python original.py REQUESTS.jsonl URL ANSWERS.jsonl PROCESSES
 """
 
 import json
 import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, disable_caching, disable_progress_bars
@@ -29,6 +30,5 @@ if __name__ == "__main__":
     _, requests, url, answers, processes = sys.argv
     disable_caching()
     disable_progress_bars()
-    with open(requests, encoding="utf-8") as file:
-        rows = Dataset.from_dict({"request": file.read().splitlines()})
+    rows = Dataset.from_dict({"request": Path(requests).read_text(encoding="utf-8").splitlines()})
     rows.map(ask, fn_kwargs={"url": url}, num_proc=int(processes)).select_columns("answer").to_json(answers)
