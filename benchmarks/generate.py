@@ -226,21 +226,19 @@ def memory(notes: int, slots: int, folder: Path) -> dict[str, float]:
     with server(slots=slots, queue=slots // 3, seconds=[0, 0]) as url:
         contestant = ours(folder / "notes.jsonl")
         with running(contestant.command(folder, [url]), folder) as process:
-            early = peak = last = 0.0
+            seen: list[tuple[int, float]] = []  # (answers, MiB)
             while (rss := _rss(process.pid)) is not None:
-                last = rss
-                if early:
-                    peak = max(peak, rss)
-                elif get(f"{url}/answered")["answered"] >= 1000:
-                    early = rss
-                time.sleep(0.1)
+                seen.append((get(f"{url}/answered")["answered"], rss))
+                time.sleep(0.2)
+    (folder / "seen.json").write_text(json.dumps(seen), encoding="utf-8")
+    early, *later = [rss for answers, rss in seen if answers >= 1000]
     return {
         "notes": notes,
         "answered": contestant.answered(folder),
         "MiB at 1,000": early,
-        "MiB at most after": peak,
-        "MiB at the end": last,
-        "growth in MiB": peak - early,
+        "MiB at most after": max(later),
+        "MiB at the end": later[-1],
+        "growth in MiB": max(later) - early,
     }
 
 
