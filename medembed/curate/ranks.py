@@ -16,7 +16,7 @@ import numpy as np
 from medembed import models
 from medembed.curate.sieve import Row, Stored
 from medembed.recipe import Model
-from medembed.retrieval.embeddings import Floats, encode
+from medembed.retrieval.embeddings import Floats, Integers, encode
 from medembed.retrieval.search import ranks_of
 from medembed.rows import content_id, fold, passage_input
 from medembed.run import replacing
