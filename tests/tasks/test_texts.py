@@ -99,6 +99,7 @@ def test_every_task_of_default_gives_its_texts_in_whatever_form_mteb_has_it(hub:
         publish(hub, task, at["path"], at["revision"])
     told = ask(hub.env(), "default")
     assert list(told) == list(pinned)
+    assert not [it for it in told.values() if isinstance(it, str)]
     for task, (revision, queries, passages) in told.items():
         assert revision == pinned[task]["revision"]
         assert set(queries) == (set() if task.startswith("MedrxivClustering") else {query_of(task)})
