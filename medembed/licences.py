@@ -146,6 +146,12 @@ def of_all(licences: Iterable[str]) -> str:
     return made if made in HUB_IDS else OTHER
 
 
+def covers(said: str, licences: Iterable[str]) -> bool:
+    """Whether the licence `said` asks at least what each of `licences` asks; of one that we do not know, nobody can tell."""
+    asked = asks(said)
+    return asked is None or all((asks(licence) or frozenset()) <= asked for licence in licences)
+
+
 def _of_creative_commons(licences: set[str]) -> str:
     parts = [_CC.fullmatch(licence) for licence in licences]
     known = [part for part in parts if part]

@@ -130,7 +130,9 @@ def test_no_mixture_is_more_permissive_than_any_of_its_parts(parts: list[str]) -
     asked = asks(whole)
     for part in parts:
         of_part = asks(part)
-        assert part == whole or (of_part is not None and asked is not None and of_part <= asked) or of_part == frozenset()
+        assert (
+            part == whole or (of_part is not None and asked is not None and of_part <= asked) or of_part == frozenset()
+        )
         assert of_part is None or "share-alike" not in of_part or part == whole
         assert of_part is None or "no-derivatives" not in of_part or part == whole
 

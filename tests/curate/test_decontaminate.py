@@ -50,13 +50,17 @@ def judge(made: Sieve, given: Stored) -> tuple[list[str], list[str]]:
     return [row["query"] for row in pairs], [row["text"] for row in passages]
 
 
-def left(folder: Path, queries: list[str], passages: list[tuple[str, str]], **setting: Any) -> tuple[list[str], list[str]]:
+def left(
+    folder: Path, queries: list[str], passages: list[tuple[str, str]], **setting: Any
+) -> tuple[list[str], list[str]]:
     given = stored(folder / "ours", queries, passages)
     return judge(sieve(Decontaminate(tasks=[task(folder / "theirs")], **setting), given), given)
 
 
 def test_a_query_of_the_task_goes_whatever_its_case_and_punctuation(tmp_path: Path) -> None:
-    assert left(tmp_path, ["Water tablets?!", "water  TABLETS", "water tablets at night"], [])[0] == ["water tablets at night"]
+    assert left(tmp_path, ["Water tablets?!", "water  TABLETS", "water tablets at night"], [])[0] == [
+        "water tablets at night"
+    ]
 
 
 def test_a_query_that_is_a_passage_of_few_words_is_not_taken_for_a_query_of_the_task(tmp_path: Path) -> None:
@@ -123,7 +127,9 @@ def test_the_first_task_is_the_reason_and_each_task_is_told_all_that_it_touched(
 def test_a_text_that_means_the_same_goes_by_its_embedding(tmp_path: Path, tiny_model: Path) -> None:
     """A tiny random model sees words in any order as close: the same words, shuffled, share no n-gram."""
     shuffled = " ".join(sorted(THEIRS[0][2].split()))
-    given = stored(tmp_path / "ours", ["tablets water", "fever and cough"], [("", f"Furosemide {shuffled}"), ("", CLEAN)])
+    given = stored(
+        tmp_path / "ours", ["tablets water", "fever and cough"], [("", f"Furosemide {shuffled}"), ("", CLEAN)]
+    )
     setting = {"tasks": [task(tmp_path / "theirs")], "near": 0.99, "retriever": str(tiny_model)}
     made = sieve(Decontaminate.model_validate(setting), given)
     assert judge(made, given) == (["fever and cough"], [CLEAN])
