@@ -88,21 +88,23 @@ class _Keys:
         if self._waiting:
             self._sort()
         wanted = np.unique(hashes & ~TASK)
-        first = np.searchsorted(self._sorted, wanted)
-        there = first < len(self._sorted)
-        wanted, first = wanted[there], first[there]
-        hit = self._sorted[first] & ~TASK == wanted
-        last = np.searchsorted(self._sorted, wanted[hit] | TASK, side="right")
-        spans = [self._sorted[start:end] & TASK for start, end in zip(first[hit], last, strict=True)]
-        return np.unique(np.concatenate(spans)).tolist() if spans else []
+        place = np.searchsorted(self._sorted, wanted)
+        found: set[int] = set()
+        while len(place):  # a hash's keys, one for each task that has it, stand side by side
+            inside = place < len(self._sorted)
+            place, wanted = place[inside], wanted[inside]
+            keys = self._sorted[place]
+            same = keys & ~TASK == wanted
+            found.update((keys[same] & TASK).tolist())
+            place, wanted = place[same] + 1, wanted[same]
+        return sorted(found)
 
     def _sort(self) -> None:
         keys = np.frombuffer(self._waiting, np.uint64)
         keys.sort()
-        fresh = np.append(True, keys[1:] != keys[:-1])
-        self._sorted = np.concatenate([self._sorted, keys[fresh]])
-        self._sorted.sort()
+        keys = keys[np.append(True, keys[1:] != keys[:-1])]
         self._waiting = array("Q")
+        self._sorted = np.sort(np.concatenate([self._sorted, keys])) if len(self._sorted) else keys
 
 
 def ngrams(words: list[str], n: int) -> Hashes:
