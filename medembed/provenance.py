@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from medembed import __version__
-from medembed.licences import OTHER, UNKNOWN, identify, is_open, of_all
-from medembed.recipe import Recipe, is_local
+from medembed.licences import OTHER, UNKNOWN, attributions, identify, is_open, of_all
+from medembed.recipe import DatasetRecipe, ModelRecipe, Recipe, is_local
 from medembed.run import Run
 from medembed.stages import stages_of
+from medembed.tasks import task_name
 
 FORMAT = 1
 MODEL_LICENCE = "apache-2.0"  # of the weights, unless the recipe says otherwise
+ORIGINS = ("pairs", "corpus", "negatives")  # the tables of a dataset whose sources are told
 LIBRARIES = (
     "accelerate",
     "datasets",
@@ -40,9 +42,10 @@ def manifest(recipe: Recipe, run: Run) -> dict[str, Any]:
     """What made the artifact of `recipe`, as far as the stages in `run` have been done; JSON values only."""
     records = {stage: record for stage in stages_of(recipe)[:-1] if (record := run.record(stage))}
     said = without_paths(_said(recipe))
-    origins = _origins(run) if recipe.kind == "dataset" else {}
+    origins = _origins(recipe, run) if isinstance(recipe, DatasetRecipe) else {}
     dataset = records["train"].facts.get("dataset") or {} if "train" in records else {}
     upstream = _upstream(dataset.get("provenance"))
+    declared = _declared(recipe, dataset, upstream) if isinstance(recipe, ModelRecipe) else {}
     return {
         "format": FORMAT,
         "kind": recipe.kind,
@@ -54,6 +57,8 @@ def manifest(recipe: Recipe, run: Run) -> dict[str, Any]:
         "libraries": {name: found for name in LIBRARIES if (found := _version(name))},
         "license": recipe.publish.license or (of_all(licences_of(origins)) if origins else _of_model(upstream)),
         "origins": origins,
+        "attributions": attributions(origins or (upstream or {}).get("origins", {})),
+        **declared,
         "stages": {
             stage: {
                 "counts": record.counts,
@@ -84,6 +89,59 @@ def without_paths(value: Any) -> Any:
 def licences_of(origins: dict[str, list[dict[str, Any]]]) -> list[str]:
     """The licences in a manifest's `origins`, each once, that of most rows first."""
     return list(dict.fromkeys(row.get("license", UNKNOWN) for rows in origins.values() for row in rows))
+
+
+def _declared(recipe: ModelRecipe, dataset: dict[str, Any], upstream: dict[str, Any] | None) -> dict[str, Any]:
+    """What a model says of itself for a fair comparison: what it was trained on, and whether that holds texts of its tasks."""
+    name = str(dataset.get("name") or recipe.data.dataset)
+    tasks = [task_name(task) for task in recipe.evaluate.tasks]
+    return {
+        "training_datasets": without_paths(training_datasets(name, upstream)),
+        "decontamination": decontamination(tasks, upstream),
+    }
+
+
+def training_datasets(dataset: str, upstream: dict[str, Any] | None) -> list[str]:
+    """The names of what a model was trained on: its dataset and the sources of that. What its base was trained on is not known here."""
+    return list(dict.fromkeys([dataset, *(source for table in ORIGINS for source in _sources(upstream, table))]))
+
+
+def decontamination(tasks: list[str], upstream: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """Of each task whether the training data was decontaminated against it, and how many rows that removed.
+
+    `state` is `decontaminated`; `in part`, where negatives also come from a corpus that did not go through the filter; or
+    `not checked`, also where no manifest of the dataset tells.
+    """
+    facts = _within(upstream, "stages", "curate", "facts", "decontaminate")
+    unchecked = _sources(upstream, "negatives")
+    found: dict[str, dict[str, Any]] = {}
+    for task in tasks:
+        if not (of_task := _within(facts, "tasks", task)):
+            found[task] = {"state": "not checked"}
+            continue
+        state = {"state": "in part", "unchecked": unchecked} if unchecked else {"state": "decontaminated"}
+        settings = {"revision": of_task.get("revision"), "ngram": facts.get("ngram"), "near": facts.get("near")}
+        removed = {kind: _sum(_within(of_task, "removed", kind)) for kind in _within(of_task, "removed")}
+        found[task] = {**state, **settings, "removed": removed}
+    return found
+
+
+def _within(value: Any, *path: str) -> dict[str, Any]:
+    """The object at `path` in a manifest that may be anybody's; empty where there is none."""
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def _sources(manifest: Any, table: str) -> list[str]:
+    """The sources that a manifest's `origins` name for a table."""
+    rows = _within(manifest, "origins").get(table)
+    told = [row.get("source") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return [source for source in told if isinstance(source, str)]
+
+
+def _sum(counts: dict[str, Any]) -> int:
+    return sum(count for count in counts.values() if isinstance(count, int))
 
 
 def _of_model(upstream: dict[str, Any] | None) -> str:
@@ -130,10 +188,17 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _origins(run: Run) -> dict[str, list[dict[str, Any]]]:
-    """Where the rows of a dataset come from: how many of each source and licence, and of pairs also each generator."""
+def _origins(recipe: DatasetRecipe, run: Run) -> dict[str, list[dict[str, Any]]]:
+    """Where the rows of a dataset come from: how many of each source and licence, and of pairs also each generator.
+
+    Of a corpus that only negatives are drawn from, the licence is what the recipe says: unknown where a column says it.
+    """
     extra = {"pairs": ["generator", "prompt_version"], "corpus": []}
-    return {table: _counted(run, table, ["source", "license", *more]) for table, more in extra.items()}
+    told = {table: _counted(run, table, ["source", "license", *more]) for table, more in extra.items()}
+    if recipe.mine and (corpus := recipe.mine.corpus):
+        name = without_paths(corpus.source)
+        told["negatives"] = [{"source": name, "license": identify(corpus.license, name)}]
+    return told
 
 
 def _counted(run: Run, table: str, keys: list[str]) -> list[dict[str, Any]]:
@@ -146,7 +211,7 @@ def _counted(run: Run, table: str, keys: list[str]) -> list[dict[str, Any]]:
     counts: Counter[tuple[str | None, ...]] = Counter()
     for row in pa.concat_tables(parts).group_by(keys).aggregate([([], "count_all")]).to_pylist():
         # What a column of the user's holds is not ours: a licence is recognised or unknown, a name is short.
-        told = tuple(identify(row[key]) if key == "license" else _short(row[key]) for key in keys)
+        told = tuple(identify(row[key], row["source"]) if key == "license" else _short(row[key]) for key in keys)
         counts[told] += row["count_all"]
     ordered = sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
     return [dict(zip(keys, told, strict=True)) | {"rows": rows} for told, rows in ordered]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from medembed.run import sha256
-from tests.evaluate.folders import write_beir
+from tests.fixtures.beir import write_beir
 from tests.fixtures.hub import Hub
 from tests.fixtures.tgi import TGI
 from tests.generate.conftest import note, write_notes

@@ -5,10 +5,11 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from medembed.provenance import manifest, without_paths
+from medembed.provenance import decontamination, manifest, training_datasets, without_paths
 from medembed.run import write_json
 from tests.publish.runs import GENERATOR, SECRET_TEXT, dataset_run, model_run
 
@@ -80,3 +81,53 @@ def test_paths_are_reduced_to_names_and_all_else_is_left() -> None:
     assert without_paths("read from /home/somebody/notes.jsonl today") == "read from notes.jsonl today"
     kept = ["https://hub.example/a/b", "BAAI/bge-small-en-v1.5", "query: ", "and/or", "nDCG@10 1/2", 3, None]
     assert without_paths(kept) == kept
+
+
+def curated_against(**tasks: dict[str, Any]) -> dict[str, Any]:
+    """The part of a dataset's manifest that decontamination is read from."""
+    origins = {"pairs": [{"source": "org/pairs", "license": "mit"}], "corpus": [{"source": "notes.jsonl"}]}
+    facts = {"decontaminate": {"tasks": tasks, "ngram": 8, "near": None}}
+    return {"format": 1, "origins": origins, "stages": {"curate": {"facts": facts}}}
+
+
+NFCORPUS = {
+    "revision": "ec0fa4f",
+    "queries": 323,
+    "passages": 3633,
+    "removed": {"queries": {"query match": 2, "n-gram": 1, "near": 0}, "passages": {"n-gram": 7}},
+}
+
+
+def test_a_task_counts_as_decontaminated_only_where_the_dataset_says_so() -> None:
+    assert decontamination(["NFCorpus", "ArguAna"], curated_against(NFCorpus=NFCORPUS)) == {
+        "NFCorpus": {
+            "state": "decontaminated",
+            "revision": "ec0fa4f",
+            "ngram": 8,
+            "near": None,
+            "removed": {"queries": 3, "passages": 7},
+        },
+        "ArguAna": {"state": "not checked"},
+    }
+
+
+def test_negatives_of_a_corpus_that_nobody_filtered_make_it_in_part() -> None:
+    told = curated_against(NFCorpus=NFCORPUS)
+    told["origins"]["negatives"] = [{"source": "org/abstracts", "license": "unknown"}]
+    found = decontamination(["NFCorpus"], told)["NFCorpus"]
+    assert (found["state"], found["unchecked"]) == ("in part", ["org/abstracts"])
+    assert training_datasets("org/triplets", told) == ["org/triplets", "org/pairs", "notes.jsonl", "org/abstracts"]
+
+
+@pytest.mark.parametrize("told", [None, {}, {"stages": []}, curated_against(NFCorpus=["?"])])  # type: ignore[arg-type]
+def test_without_a_word_of_it_nothing_was_checked(told: dict[str, Any] | None) -> None:
+    assert decontamination(["NFCorpus"], told) == {"NFCorpus": {"state": "not checked"}}
+
+
+def test_a_models_manifest_says_what_it_learned_from_and_what_was_not_checked(tmp_path: Path, tiny_model: Path) -> None:
+    upstream = manifest(*dataset_run(tmp_path / "d", publish={"repo": "medembed/tiny-triplets"}, license="cc-by-4.0"))
+    made = manifest(*model_run(tmp_path / "m", tiny_model, publish={"folder": "x"}, upstream=upstream))
+    assert made["training_datasets"] == ["medembed/tiny-triplets", "notes.jsonl"]
+    assert made["decontamination"] == {"tiny-task": {"state": "not checked"}}
+    assert [row["source"] for row in made["attributions"]] == ["notes.jsonl"]
+    assert "training_datasets" not in upstream

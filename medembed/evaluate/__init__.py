@@ -12,11 +12,11 @@ import pyarrow as pa
 
 from medembed import models
 from medembed.errors import Fault, InputError, RunError
-from medembed.evaluate import beir
-from medembed.evaluate.scores import METRICS, Measured, measure, task_content, task_name
+from medembed.evaluate.scores import METRICS, Measured, measure
 from medembed.evaluate.statistics import Comparison, compare, verdict
 from medembed.recipe import Evaluate, Model, ModelRecipe, is_local
 from medembed.run import Record, Run, read_json, sha256, write_json
+from medembed.tasks import beir, task_content, task_name
 
 MAIN = "ndcg_at_10"  # the metric that the verdict goes by
 VOLATILE = ("date", "evaluation_time", "evaluation_phases", "kg_co2_emissions")  # of mteb's results
@@ -45,9 +45,9 @@ def _check_task(task: str, languages: list[str]) -> None:
     if is_local(task):
         beir.read(Path(task))
     else:
-        from medembed.evaluate import tasks
+        from medembed.tasks import registry
 
-        tasks.find(task, languages)
+        registry.find(task, languages)
 
 
 def baseline(recipe: ModelRecipe, run: Run) -> Measured:

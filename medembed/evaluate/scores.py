@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from medembed.evaluate import beir
 from medembed.models import Resolved
-from medembed.recipe import Evaluate, is_local
+from medembed.recipe import Evaluate
 from medembed.rows import content_id
 from medembed.run import replacing
+from medembed.tasks import task_content, task_name
 
 if TYPE_CHECKING:
     from mteb.abstasks.retrieval import AbsTaskRetrieval
@@ -85,15 +85,6 @@ def measure(model: "SentenceTransformer", resolved: Resolved, evaluate: Evaluate
     return Measured(resolved, tasks)
 
 
-def task_name(task: str) -> str:
-    return Path(task).name if is_local(task) else task
-
-
-def task_content(task: str) -> str:
-    """What a task's content is known by: the hash of a local folder; for the others mteb, which pins their revisions."""
-    return beir.content_hash(Path(task)) if is_local(task) else f"mteb {version('mteb')}"
-
-
 def _key(model: "SentenceTransformer", resolved: Resolved, task: str, evaluate: Evaluate) -> str:
     """The hash of all that decides the scores.
 
@@ -108,9 +99,9 @@ def _measure(model: "SentenceTransformer", resolved: Resolved, task: str, evalua
     """Let mteb rank and score; keep its results and the scores of every query in `place`, all or nothing."""
     import mteb
 
-    from medembed.evaluate import tasks
+    from medembed.tasks import registry
 
-    loaded = tasks.load(task, evaluate.languages)
+    loaded = registry.load(task, evaluate.languages)
     encoder = mteb.SentenceTransformerEncoderWrapper(model)
     # A local model has no name for mteb, which would take the scores of one for those of another.
     name = resolved.name if "/" in resolved.name else f"local/{resolved.name}"

@@ -91,12 +91,11 @@ def contents(recipe: Recipe, run: Run) -> dict[str, Path | bytes]:
     """
     made_of = manifest(recipe, run)
     if isinstance(recipe, ModelRecipe):
-        if not recipe.publish.license:
-            _may_be_public(recipe, licences_of((made_of["upstream"] or {}).get("origins", {})))
+        _may_be_public(recipe, (made_of["upstream"] or {}).get("origins", {}))
         card = cards.model_card(made_of)
         files = _model_files(run)
     else:
-        _may_be_public(recipe, licences_of(made_of["origins"]))
+        _may_be_public(recipe, made_of["origins"])
         tables = _tables(recipe, run)
         card = cards.dataset_card(made_of, {config: _described(splits) for config, splits in tables.items()})
         files = {
@@ -142,13 +141,31 @@ def _described(splits: dict[str, Path]) -> cards.Table:
     return cards.Table({split: pq.read_metadata(path).num_rows for split, path in splits.items()}, columns)
 
 
-def _may_be_public(recipe: Recipe, found: list[str]) -> None:
-    closed = [licence for licence in found if not licences.is_open(licence)]
-    if closed and recipe.publish.repo and not recipe.publish.private:
-        what = f"the data is not open: rows under {', '.join(closed)}"
+def _may_be_public(recipe: Recipe, origins: dict[str, list[dict[str, Any]]]) -> None:
+    """A gate for public repositories; private ones and folders pass.
+
+    A model's author may answer for its weights by saying `publish.license`, but not for data that may not be passed on at all.
+    """
+    if not recipe.publish.repo or recipe.publish.private:
+        return
+    closed = {
+        (str(row.get("source")), licence)
+        for rows in origins.values()
+        for row in rows
+        if not licences.is_open(licence := str(row.get("license", licences.UNKNOWN)))
+    }
+    if recipe.kind == "model" and recipe.publish.license:
+        closed = {(source, licence) for source, licence in closed if licence == licences.AGREEMENT}
+    if closed:
+        told = ", ".join(f"{source} ({licence})" for source, licence in sorted(closed))
         mend = "Say `publish.private: true`, publish to a folder, or leave these sources out."
-        if recipe.kind == "model":
+        if recipe.kind == "model" and all(licence != licences.AGREEMENT for _, licence in closed):
             mend += " Or take it upon you: `publish.license` says under which licence the model goes out."
+        raise InputError.of(f"the data is not open: {told}", f"publish.repo: {recipe.publish.repo}", mend)
+    said = recipe.publish.license
+    if recipe.kind == "dataset" and said and not licences.covers(said, licences_of(origins)):
+        what = f"`publish.license: {said}` asks less than the sources do: {', '.join(licences_of(origins))}"
+        mend = "Leave it out: the licence is then computed."
         raise InputError.of(what, f"publish.repo: {recipe.publish.repo}", mend)
 
 

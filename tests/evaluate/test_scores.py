@@ -15,10 +15,10 @@ from sentence_transformers import SentenceTransformer
 from medembed import models
 from medembed.errors import InputError
 from medembed.evaluate.scores import METRICS, Measurement, measure, query_scores
-from medembed.evaluate.tasks import LocalTask
 from medembed.models import Resolved
 from medembed.recipe import Evaluate, Model, Weights
-from tests.evaluate.folders import JUDGMENTS, PASSAGES, QUERIES, write_beir
+from medembed.tasks.registry import LocalTask
+from tests.fixtures.beir import JUDGMENTS, PASSAGES, QUERIES, write_beir
 from tests.fixtures.models import make_tiny_model
 
 TINY = Resolved("tiny", "0" * 40, "")

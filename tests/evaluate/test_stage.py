@@ -14,7 +14,7 @@ from medembed.errors import InputError
 from medembed.evaluate import baseline, inputs
 from medembed.recipe import ModelRecipe
 from medembed.run import Record, Run, sha256
-from tests.evaluate.folders import PASSAGES, write_beir
+from tests.fixtures.beir import PASSAGES, write_beir
 from tests.fixtures.models import make_tiny_model
 
 

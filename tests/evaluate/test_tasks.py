@@ -10,7 +10,7 @@ import pytest
 from medembed.errors import InputError
 from medembed.evaluate import check_tasks
 from medembed.recipe import Evaluate
-from tests.evaluate.folders import write_beir
+from tests.fixtures.beir import write_beir
 
 
 def faults_of(*tasks: str, languages: tuple[str, ...] = ("eng",)) -> list[str]:
@@ -57,7 +57,7 @@ def test_a_local_folder_is_checked_without_importing_torch_or_mteb(tmp_path: Pat
 
 
 def test_data_that_the_hub_does_not_give_is_told(tmp_path: Path) -> None:
-    program = "from medembed.evaluate import tasks; tasks.load('NFCorpus', ['eng'])"
+    program = "from medembed.tasks import registry; registry.load('NFCorpus', ['eng'])"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     said = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, env=environment)
     assert "RunError: mteb/nfcorpus: the data of NFCorpus cannot be loaded" in said.stderr

@@ -10,6 +10,7 @@ import pytest
 
 from medembed import publish, stages
 from medembed.errors import InputError
+from medembed.provenance import manifest
 from medembed.publish import push
 from medembed.run import Run
 from tests.publish.runs import SECRET_TEXT, dataset_run, model_run
@@ -189,13 +190,49 @@ def test_results_of_another_model_are_not_published(tmp_path: Path, tiny_model: 
         publish.inputs(recipe, run)
 
 
-@pytest.mark.parametrize("licence", ["cc-by-nc-sa-4.0", "all rights reserved"])
-def test_data_that_is_not_open_goes_to_no_public_repository(tmp_path: Path, licence: str) -> None:
+@pytest.mark.parametrize(
+    ("licence", "told"),
+    [
+        ("cc-by-nc-sa-4.0", "notes.jsonl (cc-by-nc-sa-4.0)"),
+        ("cc-by-nd-4.0", "notes.jsonl (cc-by-nd-4.0)"),
+        ("all rights reserved", "notes.jsonl (unknown)"),
+        ("PhysioNet Credentialed Health Data License 1.5.0", "notes.jsonl (data-use-agreement)"),
+    ],
+)
+def test_data_that_is_not_open_goes_to_no_public_repository(tmp_path: Path, licence: str, told: str) -> None:
     public = dataset_run(tmp_path / "public", publish={"repo": "medembed/tiny"}, license=licence)
-    with pytest.raises(InputError, match="not open"):
+    with pytest.raises(InputError, match="not open") as caught:
         publish.contents(*public)
+    assert told in str(caught.value) and "publish.private: true" in str(caught.value)
     private = dataset_run(tmp_path / "private", publish={"repo": "medembed/tiny", "private": True}, license=licence)
     assert "README.md" in publish.contents(*private)
+    folder = dataset_run(tmp_path / "folder", publish={"folder": str(tmp_path / "hub")}, license=licence)
+    assert "README.md" in publish.contents(*folder)
+
+
+def test_a_model_of_data_that_is_not_open_needs_its_authors_word_and_one_of_signed_data_stays_private(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    def told(place: str, licence: str, **said: Any) -> str:
+        upstream = manifest(*dataset_run(tmp_path / place / "d", publish={"folder": "x"}, license=licence))
+        run = model_run(tmp_path / place / "m", tiny_model, publish={"repo": "medembed/m"} | said, upstream=upstream)
+        try:
+            return str(publish.contents(*run).keys())
+        except InputError as error:
+            return str(error)
+
+    assert "`publish.license` says under which licence" in told("a", "cc-by-nc-4.0")
+    assert "README.md" in told("b", "cc-by-nc-4.0", license="cc-by-nc-4.0")
+    signed = told("c", "n2c2 data use agreement", license="mit")
+    assert "notes.jsonl (data-use-agreement)" in signed and "publish.license" not in signed
+    assert "README.md" in told("d", "n2c2 data use agreement", private=True)
+
+
+def test_no_licence_that_asks_less_than_the_sources_goes_out_with_a_public_dataset(tmp_path: Path) -> None:
+    publishing = {"repo": "medembed/tiny", "license": "cc0-1.0"}
+    with pytest.raises(InputError, match=r"asks less than the sources do: cc-by-sa-4\.0"):
+        publish.contents(*dataset_run(tmp_path / "a", publish=publishing, license="cc-by-sa-4.0"))
+    assert publish.contents(*dataset_run(tmp_path / "b", publish=publishing, license="public domain"))
 
 
 def test_a_card_that_cannot_be_written_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

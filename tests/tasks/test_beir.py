@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medembed.errors import InputError
-from medembed.evaluate import beir
-from tests.evaluate.folders import JUDGMENTS, PASSAGES, QUERIES, write_beir
+from medembed.tasks import beir
+from tests.fixtures.beir import JUDGMENTS, PASSAGES, QUERIES, write_beir
 
 
 def faults_of(folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Tasks as a recipe names them: mteb's own by name, local BEIR folders by path; an mteb retrieval task out, ready to load.
+"""Tasks of mteb's registry by name, and local BEIR folders by path: a task of mteb's out, ready to load.
 
 A local folder becomes a task like any other, so that mteb ranks and scores both in the same way. Importing mteb takes
 seconds: this module is imported where there is something to measure, or a name to look up.
@@ -9,17 +9,26 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import mteb
 from datasets import Dataset
+from datasets.exceptions import DatasetsError
+from mteb.abstasks.abstask import AbsTask
+from mteb.abstasks.aggregated_task import AbsTaskAggregate
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.get_tasks import TASK_LIST
 
 from medembed.errors import InputError, RunError
-from medembed.evaluate import beir
 from medembed.recipe import is_local
+from medembed.tasks import beir
 
 log = logging.getLogger(__name__)
+
+HEADLINE = ("ArguAna", "MedicalQARetrieval", "NFCorpus", "PublicHealthQA", "TRECCOVID")
+BENCHMARK = "MTEB(Medical, v1)"
+NOT_LOADED = (OSError, ValueError, KeyError, DatasetsError, httpx2.HTTPError)
+"""What mteb and datasets raise when the data of a task cannot be had, or is not what the task expects."""
 
 
 class LocalTask(AbsTaskRetrieval):  # type: ignore[misc]
@@ -54,6 +63,11 @@ class LocalTask(AbsTaskRetrieval):  # type: ignore[misc]
         self.data_loaded = True
 
 
+def headline_and_benchmark() -> list[str]:
+    """The names of the headline's five tasks and of those in MTEB(Medical, v1), each once."""
+    return list(dict.fromkeys([*HEADLINE, *(task.metadata.name for task in mteb.get_benchmark(BENCHMARK).tasks)]))
+
+
 def find(task: str, languages: list[str]) -> AbsTaskRetrieval:
     """The task that an entry of `evaluate.tasks` names, not loaded yet.
 
@@ -63,17 +77,31 @@ def find(task: str, languages: list[str]) -> AbsTaskRetrieval:
     try:
         if is_local(task):
             return LocalTask(Path(task), languages)
-        found = mteb.get_task(task, languages=languages, exclusive_language_filter=True)
-    except KeyError as error:
-        near = ", ".join(get_close_matches(task, [known.metadata.name for known in TASK_LIST], n=5))
-        mend = f"Near names: {near}." if near else "A local folder begins with ./ or /."
-        raise InputError.of(f"mteb has no task {task!r}", "evaluate.tasks", mend) from error
+        found = named(task, "evaluate.tasks", languages=languages, exclusive_language_filter=True)
     except ValueError as error:
         what = f"{Path(task).name} has nothing in {', '.join(languages)}"
         raise InputError.of(what, "evaluate.languages", "Languages are ISO 639-3 codes, such as eng.") from error
     if not isinstance(found, AbsTaskRetrieval) or found.metadata.modalities != ["text"]:
         what = f"{task} is no text retrieval task but {found.metadata.type}"
         raise InputError.of(what, "evaluate.tasks", "Name tasks that rank passages for queries.")
+    return found
+
+
+def named(task: str, where: str, **selected: Any) -> AbsTask:
+    """The task of mteb's that is called so: of any type, in all its languages unless `selected` says which.
+
+    Raises:
+        InputError: there is none, or it is a sum of others. `where` says which key of the recipe names it.
+    """
+    try:
+        found = mteb.get_task(task, **selected)
+    except KeyError as error:
+        near = ", ".join(get_close_matches(task, [known.metadata.name for known in TASK_LIST], n=5))
+        mend = f"Near names: {near}." if near else "A local folder begins with ./ or /."
+        raise InputError.of(f"mteb has no task {task!r}", where, mend) from error
+    if isinstance(found, AbsTaskAggregate):
+        parts = ", ".join(part.metadata.name for part in found.tasks)
+        raise InputError.of(f"{task} is made of other tasks", where, f"Name those that you mean: {parts}.")
     return found
 
 
@@ -87,7 +115,7 @@ def load(task: str, languages: list[str]) -> AbsTaskRetrieval:
     found = find(task, languages)
     try:
         found.load_data()
-    except (OSError, ValueError) as error:
+    except NOT_LOADED as error:
         mend = "Check HF_ENDPOINT and the network; the same command goes on from here."
         what = f"the data of {task} cannot be loaded ({type(error).__name__})"
         raise RunError.of(what, found.metadata.dataset["path"], mend) from error

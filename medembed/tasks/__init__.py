@@ -1,0 +1,18 @@
+"""Evaluation tasks as recipes name them: mteb's by name, local BEIR folders by path. `evaluate` scores on them, and `curate` keeps
+their texts out of the training data.
+"""
+
+from importlib.metadata import version
+from pathlib import Path
+
+from medembed.recipe import is_local
+from medembed.tasks import beir
+
+
+def task_name(task: str) -> str:
+    return Path(task).name if is_local(task) else task
+
+
+def task_content(task: str) -> str:
+    """What a task's content is known by: the hash of a local folder; for the others mteb, which pins their revisions."""
+    return beir.content_hash(Path(task)) if is_local(task) else f"mteb {version('mteb')}"
