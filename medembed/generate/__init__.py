@@ -15,8 +15,9 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from medembed.errors import InputError, RunError
-from medembed.generate.client import Client, Failure, Reply
+from medembed.generate.client import Client
 from medembed.generate.journal import Journal
+from medembed.generate.outcomes import Failure, Reply
 from medembed.generate.passages import Note, cut, normalise
 from medembed.generate.prompt import Prompt, Request
 from medembed.generate.replies import read_reply

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from medembed.errors import InputError
-from medembed.generate.client import Failure, Reply
+from medembed.generate.outcomes import Failure, Reply
 from medembed.generate.prompt import Request
 
 log = logging.getLogger(__name__)
