@@ -124,7 +124,7 @@ def test_a_window_grows_while_a_server_that_states_no_limit_answers():
 def test_a_window_shrinks_to_what_the_server_takes_in_truth_and_all_is_answered():
     with TGI(seconds=0.05, slots=8, dialect="openai") as server:
         widths = watched(lambda client: client.endpoints[0].window, server, requests=150, attempts=1)
-    assert widths[0] == 32 and widths[-1] <= 12
+    assert widths[0] == 32 and widths[-1] <= 16
 
 
 def test_a_storm_of_429_uses_up_no_attempts_and_does_not_close_the_window():
