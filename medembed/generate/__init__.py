@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from medembed.errors import InputError, RunError
-from medembed.generate.client import Client, Failure, Reply
+from medembed.generate.client import Client
 from medembed.generate.display import State, shown
 from medembed.generate.journal import Journal
 from medembed.generate.notes import read_notes, rows_of
+from medembed.generate.outcomes import Failure, Reply
 from medembed.generate.passages import Note
 from medembed.generate.prompt import Prompt, Request
 from medembed.generate.replies import read_reply

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, TextIO
 
-from medembed.generate.client import Endpoint, Failure, Reply
+from medembed.generate.endpoints import Endpoint
+from medembed.generate.outcomes import Failure, Reply
 from medembed.generate.replies import Reading
 from medembed.recipe import Price
 

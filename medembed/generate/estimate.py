@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from medembed.errors import InputError
 from medembed.generate import Served, open_journal, options_of
-from medembed.generate.client import Client, Reply
+from medembed.generate.client import Client
 from medembed.generate.display import cost
 from medembed.generate.journal import Journal
 from medembed.generate.notes import read_notes
+from medembed.generate.outcomes import Reply
 from medembed.generate.passages import Note
 from medembed.generate.prompt import Prompt
 from medembed.recipe import DatasetRecipe, Generate

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from medembed.errors import InputError
-from medembed.generate.client import Failure, Reply
 from medembed.generate.index import Index
+from medembed.generate.outcomes import Failure, Reply
 from medembed.generate.prompt import Request
 
 log = logging.getLogger(__name__)

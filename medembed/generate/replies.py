@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from medembed.generate.client import Failure, Reply
+from medembed.generate.outcomes import Failure, Reply
 from medembed.generate.passages import normalise
 from medembed.recipe import QueryType
 from medembed.rows import stands_in

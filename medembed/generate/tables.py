@@ -14,9 +14,9 @@ from typing import Any
 from tqdm import tqdm
 
 from medembed.errors import InputError, RunError
-from medembed.generate.client import Reply
 from medembed.generate.index import Index
 from medembed.generate.journal import Journal
+from medembed.generate.outcomes import Reply
 from medembed.generate.passages import Note
 from medembed.generate.prompt import Prompt
 from medembed.generate.replies import Pair, read_reply

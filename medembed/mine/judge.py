@@ -15,8 +15,9 @@ import jinja2
 from tqdm import tqdm
 
 from medembed.errors import RunError
-from medembed.generate.client import Client, Failure, Reply
+from medembed.generate.client import Client
 from medembed.generate.journal import Journal
+from medembed.generate.outcomes import Failure, Reply
 from medembed.generate.prompt import Request
 from medembed.mine.suspects import ANSWERS, DOES_NOT, NO_VERDICT
 from medembed.recipe import Generate, Judge
@@ -54,14 +55,15 @@ def judge(questions: Sequence[Question], servers: Generate, options: Judge, jour
         RunError: no server is left that answers, or some requests have failed in passing.
     """
     prompt = Prompt(options, servers.seed)
-    with Journal(journal) as answered:
+    with Journal(append=journal) as answered:
         model = asyncio.run(_ask(questions, prompt, servers, answered))
-        keys = [prompt.request(question).key(model) for question in questions]
-        if silent := sum(key not in answered for key in keys):
-            what = f"{silent:,} of {len(keys):,} requests have no answer"
+        answered.flush()
+        outcomes = [answered.outcome(prompt.request(question).key(model)) for question in questions]
+        if silent := outcomes.count(None):
+            what = f"{silent:,} of {len(outcomes):,} requests have no answer"
             mend = "The others are kept: the same command asks only these again."
             raise RunError.of(what, str(journal), mend)
-        return Judged([read_verdict(answered.outcome(key)) for key in keys], model, prompt.version)
+        return Judged([read_verdict(outcome) for outcome in outcomes if outcome], model, prompt.version)
 
 
 class Prompt:

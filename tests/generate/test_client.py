@@ -1,43 +1,20 @@
-"""Servers and what befalls them: every fault is outlived, given up as a typed failure, or told in clear words."""
+"""Several servers and what befalls them: every fault is outlived, given up as a typed failure, or told in clear words."""
 
-import asyncio
 import json
-import socket
+import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
-from medembed.errors import InputError, RunError
-from medembed.generate.client import Client, Failure, Reply, _retry_after
-from medembed.generate.passages import Note
-from medembed.generate.prompt import Prompt, Request
-from medembed.recipe import Generate
+from medembed.errors import RunError
+from medembed.generate.client import Client
+from medembed.generate.outcomes import Failure, Reply
 from tests.fixtures.tgi import TGI
-
-Outcome = Reply | Failure
-
-
-def ask(*servers: TGI, requests: int = 1, **options: Any) -> list[Outcome]:
-    """The outcomes of so many requests, sent at once to these servers by one client."""
-    urls = [server.url for server in servers]
-    settings = Generate.model_validate({"endpoints": urls, "attempts": 4, "timeout": 1, **options})
-    prompt = Prompt(settings)
-
-    async def all_of_them() -> list[Outcome]:
-        async with Client(settings) as client:
-            return await asyncio.gather(*(client.ask(about(prompt, n)) for n in range(requests)))
-
-    return asyncio.run(all_of_them())
+from tests.generate.asking import ask
 
 
-def about(prompt: Prompt, n: int) -> Request:
-    passage = f"Plan: start aspirin {n} mg and review the patient in clinic after {n} weeks. Bloods on arrival."
-    return prompt.request(Note(f"note-{n}", "", (passage,), "notes.jsonl", "cc0-1.0"))
-
-
-@pytest.mark.parametrize("fault", ["429", "500", "503", "424", "reset", "stall", "cut", "no completion"])
+@pytest.mark.parametrize("fault", ["429", "404", "500", "503", "424", "reset", "stall", "cut", "no completion"])
 def test_a_fault_in_passing_is_outlived(fault):
     with TGI(faults=[fault, fault]) as tgi:
         [outcome] = ask(tgi)
@@ -48,7 +25,7 @@ def test_a_fault_in_passing_is_outlived(fault):
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("429", "429 overloaded"),
+        ("424", "424 generation"),
         ("500", "500 incomplete_generation"),
         ("reset", "connection failed"),
         ("stall", "timed out"),
@@ -63,6 +40,13 @@ def test_a_fault_that_does_not_pass_ends_as_a_failure_that_may_be_asked_again(fa
     assert len(tgi.asked) == 2
 
 
+@pytest.mark.parametrize("fault", ["garbage", "wrong schema", "control characters", "null"])
+def test_what_a_reply_says_is_not_the_clients_business(fault):
+    with TGI(faults=[fault]) as tgi:
+        [outcome] = ask(tgi)
+    assert isinstance(outcome, Reply) and len(tgi.asked) == 1
+
+
 def test_a_refusal_is_permanent_and_not_asked_again():
     with TGI(faults=["422"]) as tgi:
         [outcome] = ask(tgi)
@@ -70,18 +54,12 @@ def test_a_refusal_is_permanent_and_not_asked_again():
     assert len(tgi.asked) == 1
 
 
-def test_retry_after_is_honoured():
-    with TGI(faults=["429"], headers={"Retry-After": "1"}) as tgi:
+def test_retry_after_is_honoured_and_rests_the_endpoint():
+    with TGI(faults=["429"], headers={"Retry-After": "1"}, slots=1) as tgi:
         started = time.monotonic()
-        assert isinstance(ask(tgi)[0], Reply)
+        assert all(isinstance(outcome, Reply) for outcome in ask(tgi, requests=3))
     assert time.monotonic() - started >= 1
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"), [("3", 3.0), ("2.5", 2.5), ("99999", 600.0), ("", 0.0), ("-1", 0.0), ("soon", 0.0)]
-)
-def test_no_retry_after_stops_a_run_for_long(header, seconds):
-    assert _retry_after(header) == seconds
+    assert len(tgi.asked) == 4
 
 
 def test_a_refused_key_stops_the_run_at_once():
@@ -90,58 +68,94 @@ def test_a_refused_key_stops_the_run_at_once():
     assert len(tgi.asked) == 1
 
 
-def test_the_key_comes_from_the_environment_and_a_hub_token_goes_to_no_other_host(monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    with TGI() as tgi:
-        ask(tgi)
-    assert set(tgi.keys) == {None}
-    with TGI(key="sesame") as tgi:
-        with pytest.raises(InputError, match="refuses the key"):
-            ask(tgi)
-        monkeypatch.setenv("MEDEMBED_API_KEY", "sesame")
-        assert isinstance(ask(tgi)[0], Reply)
+# ---- truncated replies -----------------------------------------------------------------------------------------------
 
 
-def test_an_unreachable_endpoint_is_told_before_any_work():
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        with pytest.raises(InputError, match="cannot be reached"):
-            ask(endpoints=[url])
+def test_a_truncated_reply_is_asked_for_once_more_with_twice_the_budget():
+    with TGI(needs=1500) as tgi:
+        [outcome] = ask(tgi, max_tokens=1000)
+    assert isinstance(outcome, Reply) and (outcome.finish_reason, outcome.max_tokens) == ("stop", 2000)
+    assert [body["max_tokens"] for body in tgi.asked] == [1000, 2000]
 
 
-def test_a_server_that_does_not_enforce_the_schema_is_refused_at_the_start():
-    for dialect in ("tgi", "openai"):
-        with TGI(enforces=False, dialect=dialect) as tgi, pytest.raises(InputError, match="does not enforce"):
-            ask(tgi)
-        assert not tgi.asked
+def test_the_second_reply_is_the_outcome_though_it_be_truncated_too():
+    with TGI(needs=4000) as tgi:
+        [outcome] = ask(tgi, max_tokens=1000)
+    assert isinstance(outcome, Reply) and (outcome.finish_reason, outcome.max_tokens) == ("length", 2000)
+    assert len(tgi.asked) == 2
 
 
-def test_a_server_that_names_no_model_is_refused():
-    with TGI(dialect="openai") as tgi, pytest.raises(InputError, match="names no model"):
-        ask(endpoints=[f"{tgi.url}/elsewhere"])
+def test_the_larger_budget_ends_where_the_servers_limit_does():
+    with TGI(needs=1200, max_total_tokens=2000) as tgi:
+        [outcome] = ask(tgi, max_tokens=1000)
+    assert isinstance(outcome, Reply) and outcome.finish_reason == "stop"
+    assert outcome.max_tokens == tgi.asked[1]["max_tokens"] == 2000 - outcome.usage["prompt_tokens"]
 
 
-def test_tgi_gets_its_own_form_of_the_schema_and_no_adapter():
-    with TGI() as tgi:
-        ask(tgi)
-        ask(endpoints=[f"{tgi.url}/v1"])
-    for body in tgi.asked:
-        assert body["response_format"]["type"] == "json_object" and "value" in body["response_format"]
-        assert body["model"] == "tgi"
+def test_a_truncated_reply_stands_where_the_server_has_no_more_to_give():
+    with TGI(needs=1500, max_total_tokens=1900, dialect="nameless") as server:  # which states no limit
+        [outcome] = ask(server, max_tokens=1000)
+    assert isinstance(outcome, Reply) and (outcome.finish_reason, outcome.max_tokens) == ("length", None)
 
 
-def test_another_server_gets_the_openai_form_and_the_name_of_its_model():
-    with TGI(dialect="openai", model="org/llm") as vllm:
-        [outcome] = ask(vllm)
-    assert isinstance(outcome, Reply) and json.loads(outcome.content)["pairs"]
-    assert vllm.asked[0]["model"] == "org/llm" and vllm.asked[0]["response_format"]["type"] == "json_schema"
+# ---- windows ---------------------------------------------------------------------------------------------------------
 
 
-def test_no_more_requests_are_in_flight_than_the_recipe_allows(make_recipe, generate):
-    with TGI(seconds=0.2) as tgi:
-        generate(make_recipe(15, endpoints=[tgi.url], concurrency=5))
+def test_no_more_requests_are_in_flight_than_the_recipe_allows():
+    with TGI(seconds=0.05) as tgi:
+        ask(tgi, requests=20, concurrency=5)
     assert tgi.most_in_flight == 5
+
+
+def test_a_window_begins_with_what_the_server_says_it_takes():
+    with TGI(seconds=0.1, slots=12) as tgi:
+        ask(tgi, requests=40)
+    assert tgi.most_in_flight == 12
+    assert len(tgi.asked) == 40  # and so none was refused
+
+
+def test_a_window_grows_while_a_server_that_states_no_limit_answers():
+    with TGI(seconds=0.5, dialect="openai") as vllm:
+        widths = watched(lambda client: client.endpoints[0].window, vllm, requests=80, timeout=30)
+    assert widths[0] == 32 and widths == sorted(widths)
+    assert vllm.most_in_flight >= 36
+
+
+def test_a_window_shrinks_to_what_the_server_takes_in_truth_and_all_is_answered():
+    with TGI(seconds=0.05, slots=8, dialect="openai") as server:
+        widths = watched(lambda client: client.endpoints[0].window, server, requests=150, attempts=1)
+    assert widths[0] == 32 and widths[-1] <= 16
+
+
+def test_a_storm_of_429_uses_up_no_attempts_and_does_not_close_the_window():
+    with TGI(faults=["429"] * 48, slots=48, seconds=0.05) as tgi:  # all that is in flight, once
+        widths = watched(lambda client: client.endpoints[0].window, tgi, requests=60, attempts=1, timeout=30)
+    assert 24 <= widths[0] < 48
+
+
+def test_requests_are_taken_only_as_there_is_room_for_them(monkeypatch):
+    taken = ended = most = 0
+
+    def watch(_: Client) -> None:
+        nonlocal ended, most
+        ended += 1
+        most = max(most, taken - ended)
+
+    def counted(prompt, requests):
+        nonlocal taken
+        for taken, request in enumerate(about_notes(prompt, requests), 1):  # noqa: B007
+            yield request
+
+    from tests.generate import asking
+    from tests.generate.asking import about_notes
+
+    monkeypatch.setattr(asking, "about_notes", counted)
+    with TGI(seconds=0.01) as tgi:
+        ask(tgi, requests=40, concurrency=4, watch=watch)
+    assert taken == 40 and most <= 4
+
+
+# ---- several endpoints -----------------------------------------------------------------------------------------------
 
 
 def test_two_endpoints_share_the_work():
@@ -151,17 +165,65 @@ def test_two_endpoints_share_the_work():
     assert len(one.asked) == len(other.asked) == 10
 
 
-def test_a_dead_endpoint_is_left_aside_and_the_other_does_the_work(make_recipe, generate):
+def test_each_endpoint_gets_as_much_as_it_works_off():
+    with TGI(seconds=0.1, slots=4) as quick, TGI(seconds=0.4, slots=4) as slow:
+        ask(quick, slow, requests=80, timeout=30)
+    assert 58 <= len(quick.asked) <= 68
+
+
+def test_a_request_that_failed_goes_to_another_endpoint():
+    with TGI(faults=["500"] * 99) as bad, TGI() as good:
+        [outcome] = ask(bad, good, concurrency=1)
+    assert isinstance(outcome, Reply)
+    assert len(bad.asked) == len(good.asked) == 1
+
+
+def test_an_endpoint_that_fails_at_once_does_not_draw_all_requests_to_itself():
+    with TGI(faults=lambda _: "500") as bad, TGI(seconds=0.01) as good:
+        outcomes = ask(bad, good, requests=60, attempts=3, concurrency=8)
+    assert all(isinstance(outcome, Reply) for outcome in outcomes)
+    assert len(bad.asked) <= 30
+
+
+def test_an_endpoint_that_dies_for_good_is_set_aside_and_the_other_does_the_work():
     with TGI(seconds=0.01) as one, TGI(seconds=0.01) as other:
-        recipe = make_recipe(30, endpoints=[one.url, other.url], attempts=3)
         one.faults = dies_after(one, 3)
-        record, _ = generate(recipe)
-    assert record.counts["pairs"] == 180 and len(other.asked) >= 26
+        resting = watched(lambda client: client.endpoints[0].resting, one, other, requests=60, attempts=3)
+    assert len(other.asked) >= 56 and resting[-1]
 
 
-def test_when_all_endpoints_are_gone_the_run_stops_and_later_goes_on(make_recipe, generate):
+def test_an_endpoint_that_dies_and_returns_is_used_again():
+    with TGI(seconds=0.01, slots=4) as one, TGI(seconds=0.01, slots=4) as other:
+        one.faults = dies_after(one, 10)
+        resting = []
+
+        def watch(client: Client) -> None:
+            resting.append(client.endpoints[0].resting)
+            if resting[-1] and len(other.asked) > 60 and one.dead:
+                one.dead, one.faults = False, []
+
+        ask(one, other, requests=400, watch=watch)
+    assert True in resting and not resting[-1]
+    assert len(one.asked) > 30
+
+
+def test_the_only_endpoint_may_be_away_for_a_while_and_no_request_pays_for_it(caplog):
+    with TGI(seconds=0.01, slots=4) as tgi:
+        back = threading.Timer(0.5, tgi.open)
+
+        def watch(_: Client) -> None:
+            if len(tgi.asked) > 20 and not tgi.dead and not back.ident:
+                tgi.close()
+                back.start()
+
+        outcomes = ask(tgi, requests=60, watch=watch, attempts=2)
+    assert all(isinstance(outcome, Reply) for outcome in outcomes)
+    assert caplog.text.count("no endpoint answers; waiting up to") == 1
+
+
+def test_when_all_endpoints_are_gone_the_run_stops_after_its_patience_and_later_goes_on(make_recipe, generate):
     with TGI(seconds=0.01) as tgi:
-        recipe = make_recipe(20, endpoints=[tgi.url], attempts=2)
+        recipe = make_recipe(20, endpoints=[tgi.url], attempts=3, patience=0.2)
         tgi.faults = dies_after(tgi, 8)
         with pytest.raises(RunError, match="no endpoint answers any more"):
             generate(recipe)
@@ -173,9 +235,54 @@ def test_when_all_endpoints_are_gone_the_run_stops_and_later_goes_on(make_recipe
     assert statuses == ["ok"] * 20
 
 
-def test_endpoints_of_different_models_are_refused():
-    with TGI() as one, TGI(sha=None) as other, pytest.raises(InputError, match="must serve the same model"):
-        ask(one, other)
+def test_a_server_that_only_refuses_is_given_up_after_patience():
+    def watch(_: Client) -> None:
+        tgi.slots = 0
+
+    with TGI(slots=2) as tgi, pytest.raises(RunError, match="no endpoint answers any more"):
+        ask(tgi, requests=9, patience=0.2, watch=watch)
+
+
+def test_a_request_that_is_refused_while_others_are_answered_is_given_up_after_patience():
+    with TGI(faults=lambda text: "429" if "aspirin 0 mg" in text else "", seconds=0.02, slots=2) as tgi:
+        first, *others = ask(tgi, requests=100, patience=0.3)
+    assert isinstance(first, Failure) and first.status == 429 and not first.permanent
+    assert all(isinstance(outcome, Reply) for outcome in others)
+
+
+# ---- a server that changes its model ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dialect", ["tgi", "openai"])
+def test_a_reply_of_another_model_stops_the_run_and_counts_for_nothing(dialect):
+    ended = []
+    with (
+        TGI(faults=["", "", "other model"], dialect=dialect) as tgi,
+        pytest.raises(RunError, match="answers as loopback/other now"),
+    ):
+        ask(tgi, requests=9, concurrency=1, watch=lambda _: ended.append(1))
+    assert len(ended) == 2
+
+
+def test_a_server_that_comes_back_with_other_weights_stops_the_run():
+    with TGI(seconds=0.01, slots=4) as tgi:
+
+        def restarts(_: str) -> str:
+            if len(tgi.asked) == 12:
+                tgi.sha = "f" * 40  # of which a reply says nothing
+            return "reset" if 12 <= len(tgi.asked) < 25 else ""
+
+        tgi.faults = restarts
+        with pytest.raises(RunError, match="answers as loopback/clinical-70b@ffff"):
+            ask(tgi, requests=60)
+
+
+def watched(look: Callable[[Client], object], *servers: TGI, **settings: object) -> list:
+    """What `look` saw of the client each time a request had ended, all of them with a reply."""
+    seen: list = []
+    outcomes = ask(*servers, watch=lambda client: seen.append(look(client)), **settings)  # type: ignore[arg-type]
+    assert all(isinstance(outcome, Reply) for outcome in outcomes)
+    return seen
 
 
 def dies_after(tgi: TGI, requests: int) -> Callable[[str], str]:

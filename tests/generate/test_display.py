@@ -12,8 +12,8 @@ import time
 import pytest
 
 from medembed.generate import display
-from medembed.generate.client import Reply
 from medembed.generate.display import State, shown
+from medembed.generate.outcomes import Reply
 from medembed.generate.replies import Reading
 from medembed.recipe import Price
 from tests.fixtures.tgi import TGI

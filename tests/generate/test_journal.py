@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from medembed.errors import InputError
-from medembed.generate.client import Failure, Reply
 from medembed.generate.journal import Journal
+from medembed.generate.outcomes import Failure, Reply
 from medembed.generate.prompt import Request
 
 MODEL = "org/llm@abc"

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from medembed import resources
-from medembed.generate.client import Reply
+from medembed.generate.outcomes import Reply
 from medembed.generate.passages import Note
 from medembed.generate.prompt import FOLDER, Prompt
 from medembed.generate.replies import read_reply

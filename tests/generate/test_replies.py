@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medembed.generate.client import Failure, Reply
+from medembed.generate.outcomes import Failure, Reply
 from medembed.generate.replies import read_reply
 from medembed.rows import REJECTS, as_json, stands_in
 
