@@ -244,6 +244,8 @@ def faiss_flat(options: argparse.Namespace) -> dict[str, float]:
 
 
 def exact(options: argparse.Namespace) -> dict[str, float]:
+    import torch  # noqa: F401 (in a stage, the encoder has loaded it before)
+
     from medembed.retrieval.search import search
 
     passages, queries = _vectors(options)

@@ -11,7 +11,7 @@ import numpy as np
 
 from medembed.retrieval.embeddings import Embeddings, Floats, Integers
 
-PASSAGES, QUERIES = 8192, 1024  # of a tile: 32 MB of scores
+PASSAGES, QUERIES = 8192, 512  # of a tile: 16 MB of scores, which the allocator keeps and gives again
 NONE = -1  # the row number where a query finds no more passages
 
 
