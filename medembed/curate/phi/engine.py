@@ -1,0 +1,116 @@
+"""Text → findings: Microsoft Presidio's analyzer with our recognisers, some of its own, and a model for names where there is one.
+
+Imports Presidio, and so stands alone. Two of Presidio's recognisers have no place here: that of URLs needs minutes for a passage of
+100,000 characters and then skips it; that of e-mail addresses asks the network for a list of domains.
+"""
+
+import logging
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import NamedTuple
+
+import regex
+from presidio_analyzer import (
+    AnalyzerEngine,
+    EntityRecognizer,
+    LocalRecognizer,
+    RecognizerRegistry,
+    RecognizerResult,
+    predefined_recognizers,
+)
+from presidio_analyzer.nlp_engine import NerModelConfiguration, NlpArtifacts, NoOpNlpEngine, SpacyNlpEngine
+from presidio_analyzer.predefined_recognizers import SpacyRecognizer
+
+from medembed.curate.phi.classes import CLASSES, PhiClass
+from medembed.curate.phi.identifiers import IDENTIFIERS
+from medembed.curate.phi.names import PATTERNS, is_name
+from medembed.recipe import Phi
+
+# Presidio's own that are right and fast, by the class of what they find. Most check a sum of digits.
+PREDEFINED: dict[str, PhiClass] = {
+    "IpRecognizer": "IP",
+    "MacAddressRecognizer": "device",
+    "CreditCardRecognizer": "account",
+    "IbanRecognizer": "account",
+    "UsMbiRecognizer": "health plan",
+    "MedicalLicenseRecognizer": "licence",
+}
+
+
+class Finding(NamedTuple):
+    """Characters `start` to `end` of a text, and what they are."""
+
+    start: int
+    end: int
+    kind: PhiClass
+
+
+class Finder:
+    """All recognisers, made ready; `find` says what they see in a text, `versions` what they are."""
+
+    def __init__(self, setting: Phi) -> None:
+        logging.getLogger("presidio-analyzer").setLevel(logging.CRITICAL)  # it may tell the text that it works on
+        self._engine = _analyzer(setting.model)
+        self._least = setting.min_score
+        self.versions = {name: version(name) for name in ("presidio-analyzer", "spacy")}
+
+    def find(self, text: str, only: PhiClass | None = None) -> list[Finding]:
+        """Findings, of one class or of all, in the order of the text; none overlaps another."""
+        kinds = [only] if only else list(CLASSES)
+        seen = self._engine.analyze(text, language="en", entities=kinds, score_threshold=self._least)
+        return merged([(each.start, each.end, each.score, each.entity_type) for each in seen])
+
+
+def merged(seen: list[tuple[int, int, float, PhiClass]]) -> list[Finding]:
+    """(start, end, score, class) → findings. What overlaps becomes one, of the class that is surest, then longest, then first in the list."""
+    findings: list[Finding] = []
+    for start, end, score, kind in sorted(seen, key=lambda each: each[:2]):
+        if findings and start < findings[-1].end:
+            reach = max(end, findings[-1].end)
+            best = min(best, (-score, start - end, CLASSES.index(kind)))
+            findings[-1] = Finding(findings[-1].start, reach, CLASSES[best[2]])
+        else:
+            best = (-score, start - end, CLASSES.index(kind))
+            findings.append(Finding(start, end, kind))
+    return findings
+
+
+def _analyzer(model: str | None) -> AnalyzerEngine:
+    recognisers: list[EntityRecognizer] = [_Patterns(kind, list(rows)) for kind, rows in IDENTIFIERS.items() if rows]
+    recognisers.append(_Patterns("name", list(PATTERNS), is_name))
+    recognisers += [
+        getattr(predefined_recognizers, name)(supported_entity=kind) for name, kind in PREDEFINED.items()
+    ]
+    if model:
+        of_people = NerModelConfiguration(model_to_presidio_entity_mapping={"PERSON": "name", "PER": "name"})
+        nlp: SpacyNlpEngine | NoOpNlpEngine = SpacyNlpEngine(
+            models=[{"lang_code": "en", "model_name": model}], ner_model_configuration=of_people
+        )
+        recognisers.append(SpacyRecognizer(supported_entities=["name"]))
+    else:
+        nlp = NoOpNlpEngine([{"lang_code": "en", "model_name": ""}])
+    return AnalyzerEngine(registry=RecognizerRegistry(recognisers), nlp_engine=nlp)
+
+
+class _Patterns(LocalRecognizer):
+    """Regular expressions of one class. Presidio's own `PatternRecognizer` skips, with a log line alone, a pattern that took too long."""
+
+    def __init__(
+        self, kind: PhiClass, patterns: list[tuple[str, float]], accept: Callable[[str], bool] = bool
+    ) -> None:
+        super().__init__(supported_entities=[kind], name=f"medembed {kind}")
+        self._patterns = [(regex.compile(pattern, regex.MULTILINE), score) for pattern, score in patterns]
+        self._accept = accept
+
+    def load(self) -> None:
+        pass
+
+    def analyze(
+        self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts | None = None
+    ) -> list[RecognizerResult]:
+        return [
+            RecognizerResult(self.supported_entities[0], *match.span(), score)
+            for pattern, score in self._patterns
+            for match in pattern.finditer(text)
+            if self._accept(match[0])
+        ]
