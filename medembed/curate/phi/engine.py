@@ -7,7 +7,6 @@ Imports Presidio, and so stands alone. Two of Presidio's recognisers have no pla
 import logging
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import NamedTuple
 
 import regex
 from presidio_analyzer import (
@@ -24,6 +23,7 @@ from presidio_analyzer.predefined_recognizers import SpacyRecognizer
 from medembed.curate.phi.classes import CLASSES, PhiClass
 from medembed.curate.phi.identifiers import IDENTIFIERS
 from medembed.curate.phi.names import PATTERNS, is_name
+from medembed.curate.phi.spans import Finding, merged
 from medembed.recipe import Phi
 
 # Presidio's own that are right and fast, by the class of what they find. Most check a sum of digits.
@@ -35,14 +35,6 @@ PREDEFINED: dict[str, PhiClass] = {
     "UsMbiRecognizer": "health plan",
     "MedicalLicenseRecognizer": "licence",
 }
-
-
-class Finding(NamedTuple):
-    """Characters `start` to `end` of a text, and what they are."""
-
-    start: int
-    end: int
-    kind: PhiClass
 
 
 class Finder:
@@ -58,21 +50,7 @@ class Finder:
         """Findings, of one class or of all, in the order of the text; none overlaps another."""
         kinds = [only] if only else list(CLASSES)
         seen = self._engine.analyze(text, language="en", entities=kinds, score_threshold=self._least)
-        return merged([(each.start, each.end, each.score, each.entity_type) for each in seen])
-
-
-def merged(seen: list[tuple[int, int, float, PhiClass]]) -> list[Finding]:
-    """(start, end, score, class) → findings. What overlaps becomes one, of the class that is surest, then longest, then first in the list."""
-    findings: list[Finding] = []
-    for start, end, score, kind in sorted(seen, key=lambda each: each[:2]):
-        if findings and start < findings[-1].end:
-            reach = max(end, findings[-1].end)
-            best = min(best, (-score, start - end, CLASSES.index(kind)))
-            findings[-1] = Finding(findings[-1].start, reach, CLASSES[best[2]])
-        else:
-            best = (-score, start - end, CLASSES.index(kind))
-            findings.append(Finding(start, end, kind))
-    return findings
+        return merged(Finding(each.start, each.end, each.entity_type, each.score) for each in seen)
 
 
 def _analyzer(model: str | None) -> AnalyzerEngine:
@@ -96,7 +74,7 @@ class _Patterns(LocalRecognizer):
     """Regular expressions of one class. Presidio's own `PatternRecognizer` skips, with a log line alone, a pattern that took too long."""
 
     def __init__(
-        self, kind: PhiClass, patterns: list[tuple[str, float]], accept: Callable[[str], bool] = bool
+        self, kind: PhiClass, patterns: list[tuple[str, float]], accept: Callable[[str, float], bool] = lambda *_: True
     ) -> None:
         super().__init__(supported_entities=[kind], name=f"medembed {kind}")
         self._patterns = [(regex.compile(pattern, regex.MULTILINE), score) for pattern, score in patterns]
@@ -112,5 +90,5 @@ class _Patterns(LocalRecognizer):
             RecognizerResult(self.supported_entities[0], *match.span(), score)
             for pattern, score in self._patterns
             for match in pattern.finditer(text)
-            if self._accept(match[0])
+            if self._accept(match[0], score)
         ]

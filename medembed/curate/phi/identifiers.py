@@ -21,6 +21,8 @@ def _labelled(label: str, value: str = _VALUE, needs: str = "") -> str:
 
 _NUMBERED = r"(?=[ \t]{0,3}(?i:numbers?\b|num\b|no\b|nbr\b|id\b|ids\b|code\b|\#|:))"  # an everyday word needs `number`, `#`, `:` …
 
+_COUNTED = r"(?=[ \t]{0,3}(?i:numbers?\b|num\b|no\b|nbr\b|id\b|\#))"  # … and a colon is not enough
+
 # ---- dates -----------------------------------------------------------------------------------------------------------
 
 _MONTH = (
@@ -68,7 +70,7 @@ _WORD = r"[A-Z][a-z]{1,20}(?:['’-][A-Z]?[a-z]{1,20})?"
 _CITY = rf"(?:(?:St|Ft|Mt)\.\s)?{_WORD}(?:[ ](?:del?\s|la\s|of\s)?{_WORD}){{0,2}}"
 _LIVES = (
     r"(?i:liv(?:es?|ed|ing)|resid(?:es?|ed|ing)|resident|born|rais(?:ed|es)|grew up|mov(?:ed|ing)|relocat(?:ed|ing)|native|from|"
-    r"drove|drives|travell?(?:ed|s|ing)|flew|works?|working|employed|visiting|home|stays?|staying|located|transferred|originally)"
+    r"drove|drives|travell?(?:ed|s|ing)|flew|works?|working|employed|visiting|home|stays?|staying|located|originally)"
 )
 _STREET = (
     r"(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct|Place|Pl|Way|Terrace|Ter|Circle|Cir|Parkway|Pkwy|"
@@ -82,7 +84,7 @@ _NO_HOUSE = (
     r"Admitted|Transferred|Outside|Middle|Junior|Senior|High|Elementary|Past|Prior|Previous|Arthritis|Memory|Stroke|Trauma|Burn|"
     r"Children|Women|Men|Veterans|State|County|City|Rehabilitation|Rehab|Specialty|Family|Fracture|Hand|Spine|Voiding|Renal|GI|ENT|"
     r"Fertility|Infertility|Headache|Heart|Vascular|Foot|Liver|Lipid|Breast|Kidney|Infusion|Device|Pacemaker|Travel|Weight|Walk|Dr|"
-    r"Prenatal|Ob|Gyn|Pre|Pediatric|Pulmonary|Hospital|Clinic|Free|Private|Day|Nursing|Teaching|Academic|Genetics|His|Her|My)\b)"
+    r"\w{2,14}ology|\w{2,14}iatrics?|Post\w{0,12}|Sample|Intensive|Coronary|Critical|Labor|Recovery|Hospital|Prenatal|Ob|Gyn|Pre|Pediatric|Pulmonary|Hospital|Clinic|Free|Private|Day|Nursing|Teaching|Academic|Genetics|His|Her|My)\b)"
 )
 _FACILITY = (
     r"(?:Hospital|Medical\sCent(?:er|re)|Health\s(?:System|Cent(?:er|re))|Clinic|Infirmary|Nursing\sHome|Hospice|"
@@ -108,7 +110,7 @@ _NINETIES = r"(?:9\d|1[0-2]\d)"
 
 IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
     "date": (
-        (rf"(?<![\d./-])(?:{_M}([/.-]){_D}|{_D}([/-]){_M}|{_D}(\.){_M})(?:\1|\2|\3){_YEAR}{_TIME}(?![\d/-])", SURE),
+        (rf"(?<![\d./-])(?=\d\d?[/.-]\d)(?:{_M}([/.-]){_D}|{_D}([/-]){_M}|{_D}(\.){_M})(?:\1|\2|\3){_YEAR}{_TIME}(?![\d/-])", SURE),
         (rf"(?<![\d./-]){_M}/{_D}/['’]?\d\d(?![\d/%])", SURE),
         (rf"(?<![\d./-])(?:3[01]|2\d|1[3-9])/{_M}/\d\d(?![\d/%])", LIKELY),
         (rf"(?<![\d./A-Za-z-]){_M}-{_D}-\d\d(?![\d/-])", LIKELY),
@@ -122,7 +124,7 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
         (rf"\b{_MONTH}[ ,.-]{{0,3}}(?:of\s)?{_YEAR}\b", SURE),
         (rf"\b{_MONTH}[ -]?['’]\d\d\b", SURE),
         (r"\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)-\d\d\b", LIKELY),
-        (rf"(?<![\d/.-]){_WEEKDAY}{_D}(?:\s?{_TH})?(?:\s(?:day\s)?of)?[ -]?{_MONTH}(?![a-z])(?:[ ,/-]{{0,2}}(?:{_YEAR}|['’]?\d\d)\b(?![:/%.]\d))?", SURE),
+        (rf"(?<![\d/.-])(?=[\dMTWFS]){_WEEKDAY}{_D}(?:\s?{_TH})?(?:\s(?:day\s)?of)?[ -]?{_MONTH}(?![a-z])(?:[ ,/-]{{0,2}}(?:{_YEAR}|['’]?\d\d)\b(?![:/%.]\d))?", SURE),
         (rf"\b(?i:in|since|until|till|by|during|last|this|next|early|late|mid|from|through|before|after|around|of|end of|to|for)[ -]\K{_FULL_MONTH}", LIKELY),
         (rf"\b{_EVENT}(?:\s(?:on|in|from|the|of|was|is|date)|:){{0,2}}\s{{1,2}}\K{_LONE}", LIKELY),
         (r"(?<![\d/.-])0[1-9]/(?:0[1-9]|[12]\d|3[01])(?![\d/])", LIKELY),
@@ -169,7 +171,7 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
         (r"(?<![\w*-])[xX*]{3}-[xX*]{2}-\d{4}\b", SURE),
     ),
     "record": (
-        (_labelled(r"mrns?|m\.r\.n\.|mr\s?\#|med(?:ical)?\.? rec(?:ord)?s?\.?|health record|hosp(?:ital)? (?:number|no|id|\#)|chart|unit no|nhs|chi number|urn|patient (?:id|number|no\b|identifier|identification)|pt\.? id|epi", needs=_NUMBERED), SURE),
+        (_labelled(r"mrns?|m\.r\.n\.|mr\s?\#|med(?:ical)?\.? rec(?:ord)?s?\.?|health record|hosp(?:ital)?|chart|unit|nhs|chi|urn|patient|pt", needs=_NUMBERED), SURE),
         (_labelled(r"mrns?|m\.r\.n\.|medical record|nhs number"), SURE),
     ),
     "health plan": (
@@ -183,8 +185,9 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
         (r"\b(?i:card|visa|mastercard|amex|account|acct)\b[^\d\n]{0,20}\b(?i:ending|ends|last four|last 4)\b(?:\s(?:in|digits|are|:)){0,2}\s\K\d{4}\b", SURE),
     ),
     "licence": (
-        (_labelled(r"(?:medical |nursing |state |pharmacy |driver['’]?s? |drivers |driving |professional |rn )?licen[sc]e|lic|certificate|certification|cert|npi|dea|upin|gmc|nmc|clia|passport|dl|registration|credential|permit|visa", _VALUE, needs=_NUMBERED), SURE),
-        (_labelled(r"npi|dea(?: number)?|upin|driver['’]?s? licen[sc]e|passport|medical licen[sc]e|gmc|dl"), SURE),
+        (_labelled(r"(?:medical |nursing |state |pharmacy |driver['’]?s? |drivers |driving |professional |rn )?licen[sc]e|lic|certificate|certification|cert|npi|dea|upin|gmc|nmc|clia|passport|registration|credential|permit", _VALUE, needs=_COUNTED), SURE),
+        (_labelled(r"npi|dea(?: number)?|upin|driver['’]?s? licen[sc]e|passport|medical licen[sc]e|licen[sc]e(?= ?:)|gmc"), SURE),
+        (r"\bDL(?: ?\#| ?:| no\.?| number)[ ]{0,2}\K" + _VALUE, SURE),
     ),
     "vehicle": (
         (_labelled(r"vin|vehicle identification|vehicle id|chassis", r"[A-HJ-NPR-Za-hj-npr-z\d]{11,17}\b"), SURE),
@@ -211,7 +214,7 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
     ),
     "IP": (),  # Presidio's own recogniser
     "other number": (
-        (_labelled(r"accession|orders?|specimen|case|claim|requisition|req|encounter|visit|csn|job|document|doc|dictation|report|ref(?:erence)?|confirmation|conf|prescription|rx|referral|prior auth(?:orization)?|auth(?:orization)?|tracking|sample|study|exam|film|slide|employee|badge|student|inmate|ticket|incident|donor|subject|enrol(?:l)?ment|registry|barcode|wristband|transcription|transaction|file|voucher|receipt|work|tax|record", needs=_NUMBERED), LIKELY),
+        (_labelled(r"accession|orders?|specimen|case|claim|requisition|req|encounter|visit|csn|job|document|doc|dictation|report|ref(?:erence)?|confirmation|conf|prescription|rx|referral|prior auth(?:orization)?|auth(?:orization)?|tracking|sample|study|exam|film|slide|employee|badge|student|inmate|ticket|incident|donor|subject|enrol(?:l)?ment|registry|barcode|wristband|transcription|transaction|file|voucher|receipt|tax|record", needs=_COUNTED), LIKELY),
         (_labelled(r"accession|csn|badge|tracking|claim|prior auth(?:orization)?", r"\#?[A-Z]{0,4}-?\d[\dA-Z-]{3,18}\b"), LIKELY),
         (r"\b[A-Z]{1,3}\d{2}-\d{3,7}\b", LIKELY),  # a pathology accession: S21-04417
         (r"\b[\da-fA-F]{8}-(?:[\da-fA-F]{4}-){3}[\da-fA-F]{12}\b", SURE),
@@ -228,9 +231,9 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
         (rf"\b(?i:address|addr|lives (?:at|on)|residing at|resides at)[:,]?[ ](?i:at[ ])?\K\d{{0,6}}[ ]?(?:[A-Z][\w'’-]{{1,20}}[ ]){{1,3}}{_STREET}\b", SURE),
     ),
     "place": (
-        (rf"\b(?!{_COUNTRY}\b)(?!{_STATE_NAME}\b){_CITY},?[ ]{_ANY_STATE},?[ ]\d{{5}}(?:-\d{{4}})?\b", SURE),
-        (rf"\b(?!{_COUNTRY}\b){_CITY},[ ]{_STATE}\b", LIKELY),
-        (rf"\b(?!{_COUNTRY}\b)(?!{_STATE_NAME},){_CITY}(?=,[ ]{_STATE_NAME}\b)", LIKELY),
+        (rf"\b(?=[A-Z][a-z])(?!{_COUNTRY}\b)(?!{_STATE_NAME}\b){_CITY},?[ ]{_ANY_STATE},?[ ]\d{{5}}(?:-\d{{4}})?\b", SURE),
+        (rf"\b(?=[A-Z][a-z])(?!{_COUNTRY}\b){_CITY},[ ]{_STATE}\b", LIKELY),
+        (rf"\b(?=[A-Z][a-z])(?!{_COUNTRY}\b)(?!{_STATE_NAME},){_CITY}(?=,[ ]{_STATE_NAME}\b)", LIKELY),
         (rf"\b{_ANY_STATE}[ ,]{{1,2}}\K\d{{5}}(?:-\d{{4}})?(?![\d-])", SURE),
         (rf"\b{_STATE_NAME}[ ,]{{1,2}}\K\d{{5}}(?:-\d{{4}})?(?![\d-])", SURE),
         (r"\b(?i:zip(?:\s?code)?|postal\scode|postcode|post\scode)(?:\s(?:is|of)|:|\s\#)?\s{0,2}\K(?:\d{5}(?:-\d{4})?|[A-Z]{1,2}\d[A-Z\d]?\s?\d[A-Z]{2}|[A-Z]\d[A-Z]\s?\d[A-Z]\d)\b", SURE),
@@ -242,7 +245,7 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
             LIKELY,
         ),
         (rf"\b(?:born|raised|originally|native|resident|hails|is)[ ](?:of|from)[ ]\K(?!{_COUNTRY}\b)(?!{_STATE_NAME}\b)(?!{_FULL_MONTH}){_CITY}", LIKELY),
-        (rf"\b(?!{_COUNTRY}\b)(?:{_WORD}[ ]){{1,2}}(?:County|Township|Parish|Borough)\b", LIKELY),
-        (rf"\b{_NO_HOUSE}(?:(?:St|Mt)\.?[ ])?(?:{_WORD}(?:['’]s)?[ ]){{1,3}}{_FACILITY}\b", LIKELY),
+        (rf"\b(?=[A-Z][a-z])(?!{_COUNTRY}\b)(?:{_WORD}[ ]){{1,2}}(?:County|Township|Parish|Borough)\b", LIKELY),
+        (rf"\b(?=[A-Z][a-z])(?=[^.,;:\n]{{0,60}}\b{_FACILITY}){_NO_HOUSE}(?:(?:St|Mt)\.?[ ])?(?:{_WORD}(?:['’]s)?[ ]){{1,3}}{_FACILITY}\b", LIKELY),
     ),
 }

@@ -4,7 +4,9 @@ No word is a name by its looks alone, because notes are full of capitalised word
 names, where the recipe gives one, finds more.
 """
 
-from medembed.curate.phi.vocabulary import EPONYMS, GIVEN, ORDINARY
+import re
+
+from medembed.curate.phi.vocabulary import EPONYMOUS, EPONYMS, GIVEN, ORDINARY
 
 SURE, LIKELY = 0.9, 0.7
 
@@ -58,24 +60,24 @@ PATTERNS: tuple[tuple[str, float], ...] = (
     (rf"\b{_FULL}(?=,?[ ]{{1,2}}{_CREDENTIAL}(?![A-Za-z]))", SURE),
     (rf"\b{_WORD}(?=,[ ]{_CREDENTIAL}(?![A-Za-z]))", LIKELY),
     (rf"\b{_CAPS}[ ](?:[A-Z]\.?[ ])?{_CAPS}(?=,[ ](?:M\.?D|D\.?O|R\.?N|N\.?P|Ph\.?D|PA-C)\b)", SURE),
-    (rf"\b(?i:{_KIN})(?:,|[ ](?i:is|was|named|called|name|\())?[ ]?\(?(?<=[ (])\K(?:{_TITLE}[ ])?{_WORD}(?:[ ]{_WORD})?", LIKELY),
+    (rf"\b(?i:{_KIN})(?:,|[ ](?i:is|was|named|called|name|\())?[ ]?\(?(?<=[ (])(?:{_TITLE}[ ])?\K(?!{_TITLE}){_WORD}(?:[ ]{_WORD})?", LIKELY),
     (rf"\b(?i:{_KIN})['’]s[ ]name[ ]is[ ]\K{_NAME}", SURE),
-    (rf"\b(?:named|nicknamed|called|goes[ ]by|known[ ]as|a\.?k\.?a\.?|prefers|alias|n[ée]e|formerly|introduced[ ](?:him|her)self[ ]as)[ ][\"“']?\K{_NAME}", LIKELY),
+    (rf"\b(?:named|nicknamed|(?:is|be|was|being)[ ]called|[Gg]oes[ ]by|a\.?k\.?a\.?|prefers|n[ée]e|formerly|introduced[ ](?:him|her)self[ ]as)[ ][\"“']?\K{_NAME}", LIKELY),
     (rf"(?:^|[.!?][ ]{{1,2}}|\n|:[ ])\K{_WORD}(?:[ ]{_INITIAL})?[ ]{_PARTICLE}{_WORD}(?=(?:,|[ ]is|[ ]was|[ ]\()[ ]?(?:an?[ ])?(?:[a-z-]{{3,20}}[, ]{{1,2}}){{0,4}}{_AGE})", SURE),
     (rf"(?:^|[.!?][ ]{{1,2}}|\n|:[ ])\K{_WORD}(?=(?:,|[ ]is|[ ]was)[ ]an?[ ](?:[a-z-]{{3,20}}[, ]{{1,2}}){{0,4}}{_AGE})", LIKELY),
     (rf"(?:/s/|(?i:sincerely|regards|respectfully|cordially|yours truly|best wishes)[^\n]{{0,24}},)\s{{0,6}}\K(?:{_NAME}|{_CAPS}[ ]{_CAPS})", SURE),
     (rf"(?:\b(?i:sincerely|regards)[,.]?\s{{1,6}}|_{{4,60}}\s{{0,6}})\K{_FULL}", LIKELY),
     (rf"\b{GIVEN}(?:[ ]{_INITIAL}|[ ][A-Z](?=[ ]))?[ ]{_PARTICLE}{_WORD}(?:[ ]{_WORD})?", LIKELY),
     (rf"\b{_WORD},[ ]{GIVEN}\b(?:[ ][A-Z]\b\.?)?", LIKELY),
-    (rf"(?:(?<=[a-z,;] )|(?<=\()){GIVEN}(?=[ ](?:is|was|has|had|will|can|says?|said|states?|stated|reports?|reported|denies|denied|tells|told|feels|felt|and|agreed|agrees|understands|lives|called|came|also)\b|['’]s\b|[.,;)])", LIKELY),
+    (rf"(?:(?<=\b[a-z]{{1,15}}[,;]?[ ])|(?<=\()){GIVEN}(?=[ ](?:is|was|has|had|will|can|says?|said|states?|stated|reports?|reported|denies|denied|tells|told|feels|felt|and|agreed|agrees|understands|lives|called|came|also)\b|['’]s\b|[.,;)])", LIKELY),
     (rf"(?:^|[.!?][ ]{{1,2}}|\n)\K{GIVEN}(?=[ ](?:is|was|has|had|will|says?|said|states?|stated|reports?|reported|denies|denied|tells|told|feels|felt|agreed|agrees|understands|lives|called|came|presents|presented)\b)", LIKELY),
 )  # fmt: skip
 
 
-def is_name(found: str) -> bool:
-    """Whether what stands where names stand is not a word of medicine, of every day, or an eponym."""
-    words = [word.strip(".,'’").lower() for word in found.replace(",", " ").replace("-", " ").split()]
+def is_name(found: str, score: float) -> bool:
+    """Whether what stands where names stand is no word of medicine or of every day, nor, where a name is but likely, an eponym."""
+    words = [word.strip(".'’").lower() for word in re.split(r"[\s,–-]+", found)]
     words = [word for word in words if len(word) > 1]
-    if not words or words[0] in ORDINARY or words[-1] in ORDINARY:
+    if not words or words[0] in ORDINARY or words[-1] in ORDINARY or " ".join(words[:2]) in EPONYMOUS:
         return False
-    return " ".join(words) not in EPONYMS
+    return score >= SURE or not EPONYMS.intersection(words)

@@ -38,7 +38,7 @@ Yusuf Yvonne Zachary Zoe
 )
 
 # Two words that look like a person and are a sign, a stage, an operation or a place.
-EPONYMS = frozenset(
+EPONYMOUS = frozenset(
     """
 austin flint|graham steell|marcus gunn|foster kennedy|charles bonnet|ann arbor|john cunningham|philadelphia chromosome|argyll robertson|
 adam stokes|adams stokes|stokes adams|guillain barre|guillain barré|wolff parkinson|lou gehrig|virginia mason|virginia beach|john hopkins|
@@ -82,11 +82,7 @@ symptoms syndrome syncope systems take taken takes taking team tech technician t
 thyroid tibial time to tobacco today told tolerated too total trans transfer transplant trauma treated treatment trial triage tricuspid tuberculosis tuesday tumor tumour two tylenol type ulcer ultrasound unable unchanged uncle under undergoing underwent unit university unknown unless until up upon
 upper urgent urinary urology us use used uses using usual uterine uti vaginal valve various vascular venous ventricular very via viral visit visits vital vomiting waiting wanted wants ward was we wednesday week weeks weight well went were
 west when where whether which while white who whose wife will with within without woman women work worker worked working would wound x xray year years yes yesterday yet you your
-aide practice line manager desk call light student station bed aid report driven led assessment supervisor educator anaesthetist anesthetist specialist liaison coordinator superior alzheimer alzheimers parkinson parkinsons crohn crohns hodgkin hodgkins down downs huntington huntingtons
-foley babinski murphy mcburney homans tinel phalen lachman romberg kernig brudzinski cushing cushings addison addisons graves hashimoto hashimotos sjogren raynaud raynauds barrett barretts bell bells baker bakers
-glasgow apgar braden morse mallampati dupuytren colles smiths trendelenburg valsalva weber rinne bartholin kegel epley dix hallpike mcmurray spurling hoffman hoffmann hoffmanns hawkins neer speed yergason
-kaposi burkitt wilms ewing ewings paget pagets wegener wegeners behcet kawasaki marfan turner klinefelter tourette tourettes wilson wilsons gaucher fabry pompe lyme christmas willebrand whipple roux billroth nissen
-heimlich swan ganz hickman broviac groshong bakri kocher mayo metzenbaum bovie penrose hemovac steinmann kirschner jackson cobb gleason breslow clark dukes robson child pugh killip framingham wells ranson
+aide practice line manager desk call light student station bed aid report driven led assessment supervisor educator anaesthetist anesthetist specialist liaison coordinator superior
 alcoholic anonymous adventist catholic baptist jewish hispanic caucasian african american asian european spanish german french chinese muslim christian hindu
 alendronate allopurinol amlodipine atenolol atorvastatin azithromycin cipro ciprofloxacin celexa cymbalta digoxin flagyl furosemide gabapentin glipizide heparin hydralazine ibuprofen keflex klonopin lasix levaquin levothyroxine lexapro lipitor lisinopril lithium lortab lovenox
 lyrica metformin metoprolol nexium norco norvasc omeprazole oxycodone percocet prednisone prilosec prozac singulair synthroid tramadol trazodone vancomycin vicodin warfarin xanax zocor zofran zoloft zyrtec
@@ -94,5 +90,28 @@ glenohumeral acromioclavicular antegrade retrograde anterior posterior medial la
 cabg copd gerd ekg mri chf cad hiv copd dvt mrsa nkda dnr icu ccu er or pacu ed hx dx rx tx fh sh ros pmh psh cc hpi ms md do rn bp hr rr
 endo neonatal perinatal prenatal postpartum gynecology gynecologic hematologic allergist immunology geriatrics hospitalists internist internists toxicology podiatry optometry audiology dietary nutrition billing scheduling
 scrub circulator circulating monitored spinal mac lma regional sedation endotracheal nil nad unremarkable within deferred applicable available disclosed withheld redacted anonymous doe's self-referred selfreferred
+""".split()
+)
+
+# Names that far oftener stand for a sign, a disease or an instrument than for somebody in the room.
+EPONYMS = frozenset(
+    """
+alzheimer alzheimers parkinson parkinsons crohn crohns hodgkin hodgkins down downs huntington huntingtons
+foley babinski murphy mcburney homans tinel phalen lachman romberg kernig brudzinski cushing cushings addison addisons graves hashimoto hashimotos sjogren raynaud raynauds barrett barretts bell bells baker bakers
+glasgow apgar braden morse mallampati dupuytren colles smiths trendelenburg valsalva weber rinne bartholin kegel epley dix hallpike mcmurray spurling hoffman hoffmann hoffmanns hawkins neer speed yergason
+kaposi burkitt wilms ewing ewings paget pagets wegener wegeners behcet kawasaki marfan turner klinefelter tourette tourettes wilson wilsons gaucher fabry pompe lyme christmas willebrand whipple roux billroth nissen
+heimlich swan ganz hickman broviac groshong bakri kocher mayo metzenbaum bovie penrose hemovac steinmann kirschner jackson cobb gleason breslow clark dukes robson child pugh killip framingham wells ranson
+wolff hirschsprung dravet lennox rett tay sachs niemann ehlers danlos sturge charcot guillain korsakoff wernicke broca meckel treacher pierre prader angelman noonan
+whitmore kaposi's zenker schatzki mallory boerhaave virchow cheyne stokes kussmaul biot osler janeway roth quincke corrigan duroziez levine carnett rovsing murphys grey cullen
+trichophyton staphylococcus streptococcus escherichia candida aspergillus clostridium helicobacter klebsiella pseudomonas lactobacillus
+    """.split()
+)
+
+# Names that are words as well: as part of a full name they go with it, and stay where they stand alone.
+MUCH_ELSE = frozenset(
+    """
+white black brown green gray grey young long short small strong rich rose lily iris hope faith grace joy mark will art may june august
+bill grant chase dawn summer autumn ray page price cook carter mason hunter parker walker porter king prince knight bishop pope
+banks rivers waters field fields wood woods stone hill lake park brooks forest marsh moon star snow frost winter best love head hand foot
 """.split()
 )
