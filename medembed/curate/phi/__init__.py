@@ -6,7 +6,7 @@ stands in that note. Nothing that is told (facts, reasons, errors) holds a value
 
 from collections import Counter
 from collections.abc import Iterable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,19 +31,26 @@ def check(setting: Phi) -> None:
     Raises:
         InputError: Presidio, or the spaCy model that finds names, is missing.
     """
-    if not find_spec("presidio_analyzer"):
-        mend = "Install it: pip install 'medembed[phi]'"
-        raise InputError.of("the filter `phi` needs Presidio, which is not installed", "curate.phi", mend)
-    if setting.model and not find_spec(setting.model.replace("-", "_")) and not Path(setting.model).is_dir():
-        mend = f"Install it (python -m spacy download {setting.model}), or leave it out: patterns alone then find names."
-        raise InputError.of(f"there is no spaCy model {setting.model}", "curate.phi.model", mend)
+    reads(setting)
 
 
 def reads(setting: Phi) -> dict[str, str]:
-    """What else decides what is found: versions of the engine and of the model for names."""
-    check(setting)
-    names = {setting.model: version(setting.model)} if setting.model and find_spec(setting.model) else {}
-    return {name: version(name) for name in (ENGINE, "spacy")} | names
+    """What decides, besides the rows, what is found: versions of the engine and of the model for names. Raises as `check` does."""
+    if not find_spec("presidio_analyzer"):
+        mend = "Install it: pip install 'medembed[phi]'"
+        raise InputError.of("the filter `phi` needs Presidio, which is not installed", "curate.phi", mend)
+    versions = {name: version(name) for name in (ENGINE, "spacy")}
+    return versions | {setting.model: _model_version(setting.model)} if setting.model else versions
+
+
+def _model_version(model: str) -> str:
+    if (Path(model) / "meta.json").is_file():
+        return content_id((Path(model) / "meta.json").read_text(encoding="utf-8"))
+    try:
+        return version(model)
+    except PackageNotFoundError as error:
+        mend = f"Install it (python -m spacy download {model}), or leave it out: patterns alone then find names."
+        raise InputError.of(f"there is no spaCy model {model}", "curate.phi.model", mend) from error
 
 
 def sieve(setting: Phi, stored: Stored) -> Sieve:
@@ -69,12 +76,13 @@ class _Gate:
 
     def learn(self, note: str, *texts: str | None) -> None:
         for text in texts:
-            for start, end, *_ in self._finder.find(text, only="name") if text else ():
-                self._known.learn(note, text[start:end])
+            if text:
+                for each in self._finder.find(text, only="name"):
+                    self._known.learn(note, text[each.start : each.end])
 
     def passage(self, row: Row) -> Row | str:
         note = row["note_id"]
-        texts = {name: row[name] or "" for name in ("title", "text")}
+        texts: dict[str, str] = {name: row[name] or "" for name in ("title", "text")}
         findings = {name: self._find({note}, text) for name, text in texts.items()}
         said = self._said(row, findings["title"] + findings["text"])
         if said is not None:

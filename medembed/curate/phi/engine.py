@@ -6,7 +6,7 @@ Imports Presidio, and so stands alone. Two of Presidio's recognisers have no pla
 
 import logging
 from collections.abc import Callable
-from importlib.metadata import version
+from typing import cast
 
 import regex
 from presidio_analyzer import (
@@ -38,27 +38,24 @@ PREDEFINED: dict[str, PhiClass] = {
 
 
 class Finder:
-    """All recognisers, made ready; `find` says what they see in a text, `versions` what they are."""
+    """All recognisers, made ready; `find` says what they see in a text."""
 
     def __init__(self, setting: Phi) -> None:
         logging.getLogger("presidio-analyzer").setLevel(logging.CRITICAL)  # it may tell the text that it works on
         self._engine = _analyzer(setting.model)
         self._least = setting.min_score
-        self.versions = {name: version(name) for name in ("presidio-analyzer", "spacy")}
 
     def find(self, text: str, only: PhiClass | None = None) -> list[Finding]:
         """Findings, of one class or of all, in the order of the text; none overlaps another."""
-        kinds = [only] if only else list(CLASSES)
+        kinds: list[str] = [only] if only else list(CLASSES)
         seen = self._engine.analyze(text, language="en", entities=kinds, score_threshold=self._least)
-        return merged(Finding(each.start, each.end, each.entity_type, each.score) for each in seen)
+        return merged(Finding(each.start, each.end, cast(PhiClass, each.entity_type), each.score) for each in seen)
 
 
 def _analyzer(model: str | None) -> AnalyzerEngine:
     recognisers: list[EntityRecognizer] = [_Patterns(kind, list(rows)) for kind, rows in IDENTIFIERS.items() if rows]
     recognisers.append(_Patterns("name", list(PATTERNS), is_name))
-    recognisers += [
-        getattr(predefined_recognizers, name)(supported_entity=kind) for name, kind in PREDEFINED.items()
-    ]
+    recognisers += [getattr(predefined_recognizers, name)(supported_entity=kind) for name, kind in PREDEFINED.items()]
     if model:
         of_people = NerModelConfiguration(model_to_presidio_entity_mapping={"PERSON": "name", "PER": "name"})
         nlp: SpacyNlpEngine | NoOpNlpEngine = SpacyNlpEngine(
@@ -87,7 +84,7 @@ class _Patterns(LocalRecognizer):
         self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts | None = None
     ) -> list[RecognizerResult]:
         return [
-            RecognizerResult(self.supported_entities[0], *match.span(), score)
+            RecognizerResult(self.supported_entities[0], match.start(), match.end(), score)
             for pattern, score in self._patterns
             for match in pattern.finditer(text)
             if self._accept(match[0], score)

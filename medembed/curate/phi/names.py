@@ -6,7 +6,7 @@ names, where the recipe gives one, finds more.
 
 import re
 
-from medembed.curate.phi.vocabulary import EPONYMOUS, EPONYMS, GIVEN, ORDINARY
+from medembed.curate.phi.vocabulary import phrases, words
 
 SURE, LIKELY = 0.9, 0.7
 
@@ -47,6 +47,8 @@ _LABEL = (
 )
 _AGE = r"(?:\d{1,3}|[a-z]{3,8}(?:-[a-z]{3,6})?)[ -]{0,2}(?:years?|y\.?/?o|yr|months?|mo|weeks?|wk|days?)\b"
 
+_GIVEN = rf"(?:{'|'.join(sorted(words('given')))})(?![a-zA-Z])"
+
 PATTERNS: tuple[tuple[str, float], ...] = (
     (rf"\b{_TITLE}[ ]{{1,2}}\K(?:{_NAME}|{_CAPS}(?=[\s,.;]))", SURE),
     (rf"\bDrs\.?[ ]{_WORD}(?:,[ ]{_WORD}){{0,3}},?[ ]and[ ]\K{_WORD}", SURE),
@@ -67,17 +69,17 @@ PATTERNS: tuple[tuple[str, float], ...] = (
     (rf"(?:^|[.!?][ ]{{1,2}}|\n|:[ ])\K{_WORD}(?=(?:,|[ ]is|[ ]was)[ ]an?[ ](?:[a-z-]{{3,20}}[, ]{{1,2}}){{0,4}}{_AGE})", LIKELY),
     (rf"(?:/s/|(?i:sincerely|regards|respectfully|cordially|yours truly|best wishes)[^\n]{{0,24}},)\s{{0,6}}\K(?:{_NAME}|{_CAPS}[ ]{_CAPS})", SURE),
     (rf"(?:\b(?i:sincerely|regards)[,.]?\s{{1,6}}|_{{4,60}}\s{{0,6}})\K{_FULL}", LIKELY),
-    (rf"\b{GIVEN}(?:[ ]{_INITIAL}|[ ][A-Z](?=[ ]))?[ ]{_PARTICLE}{_WORD}(?:[ ]{_WORD})?", LIKELY),
-    (rf"\b{_WORD},[ ]{GIVEN}\b(?:[ ][A-Z]\b\.?)?", LIKELY),
-    (rf"(?:(?<=\b[a-z]{{1,15}}[,;]?[ ])|(?<=\()){GIVEN}(?=[ ](?:is|was|has|had|will|can|says?|said|states?|stated|reports?|reported|denies|denied|tells|told|feels|felt|and|agreed|agrees|understands|lives|called|came|also)\b|['’]s\b|[.,;)])", LIKELY),
-    (rf"(?:^|[.!?][ ]{{1,2}}|\n)\K{GIVEN}(?=[ ](?:is|was|has|had|will|says?|said|states?|stated|reports?|reported|denies|denied|tells|told|feels|felt|agreed|agrees|understands|lives|called|came|presents|presented)\b)", LIKELY),
+    (rf"\b{_GIVEN}(?:[ ]{_INITIAL}|[ ][A-Z](?=[ ]))?[ ]{_PARTICLE}{_WORD}(?:[ ]{_WORD})?", LIKELY),
+    (rf"\b{_WORD},[ ]{_GIVEN}\b(?:[ ][A-Z]\b\.?)?", LIKELY),
+    (rf"(?:(?<=\b[a-z]{{1,15}}[,;]?[ ])|(?<=\()){_GIVEN}(?=[ ](?:is|was|has|had|will|can|says?|said|states?|stated|reports?|reported|denies|denied|tells|told|feels|felt|and|agreed|agrees|understands|lives|called|came|also)\b|['’]s\b|[.,;)])", LIKELY),
+    (rf"(?:^|[.!?][ ]{{1,2}}|\n)\K{_GIVEN}(?=[ ](?:is|was|has|had|will|says?|said|states?|stated|reports?|reported|denies|denied|tells|told|feels|felt|agreed|agrees|understands|lives|called|came|presents|presented)\b)", LIKELY),
 )  # fmt: skip
 
 
 def is_name(found: str, score: float) -> bool:
     """Whether what stands where names stand is no word of medicine or of every day, nor, where a name is but likely, an eponym."""
-    words = [word.strip(".'’").lower() for word in re.split(r"[\s,–-]+", found)]
-    words = [word for word in words if len(word) > 1]
-    if not words or words[0] in ORDINARY or words[-1] in ORDINARY or " ".join(words[:2]) in EPONYMOUS:
+    parts = [part.strip(".'’").lower() for part in re.split(r"[\s,–-]+", found)]
+    parts = [part for part in parts if len(part) > 1]
+    if not parts or words("ordinary") & {parts[0], parts[-1]} or " ".join(parts[:2]) in phrases("eponymous"):
         return False
-    return score >= SURE or not EPONYMS.intersection(words)
+    return score >= SURE or not words("eponyms") & set(parts)

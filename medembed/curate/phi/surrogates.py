@@ -11,14 +11,17 @@ from collections.abc import Iterable
 
 from medembed.curate.phi.classes import PhiClass, surrogate
 from medembed.curate.phi.spans import Finding
-from medembed.curate.phi.vocabulary import EPONYMS, MUCH_ELSE, ORDINARY
+from medembed.curate.phi.vocabulary import words
 from medembed.rows import fold_quotes, plain_quotes
+
 
 class Known:
     """What has been seen in each note."""
 
     def __init__(self) -> None:
-        self._file = sqlite3.connect("")  # SQLite's temporary database: in memory while small, then in a file without a name
+        self._file = sqlite3.connect(
+            ""
+        )  # SQLite's temporary database: in memory while small, then in a file without a name
         self._file.executescript(
             """
             PRAGMA journal_mode = OFF;
@@ -32,7 +35,8 @@ class Known:
     def learn(self, note: str, name: str) -> None:
         """A name found somewhere in the note, from now on looked for in all of it: whole, and each part that can stand alone."""
         parts = [part.strip(".'’") for part in re.split(r"[\s,–-]+", name)]
-        alone = {part for part in parts if len(part) > 2 and part.lower() not in ORDINARY | EPONYMS | MUCH_ELSE}
+        never = words("ordinary") | words("eponyms") | words("ambiguous")
+        alone = {part for part in parts if len(part) > 2 and part.lower() not in never}
         self._file.executemany(
             "INSERT OR IGNORE INTO names VALUES (?, ?)", [(note, each) for each in sorted({name} | alone)]
         )
@@ -58,9 +62,9 @@ class Known:
         """Values of a class are numbered in the order in which a note's passages and pairs are gone through."""
         key = [note, kind, fold_quotes(value).casefold()]
         where = "FROM numbers WHERE note = ? AND kind = ?"
-        found = self._file.execute(f"SELECT number {where} AND value = ?", key).fetchone()  # noqa: S608
+        found = self._file.execute(f"SELECT number {where} AND value = ?", key).fetchone()
         if not found:
-            found = self._file.execute(f"SELECT count(*) + 1 {where}", key[:2]).fetchone()  # noqa: S608
+            found = self._file.execute(f"SELECT count(*) + 1 {where}", key[:2]).fetchone()
             self._file.execute("INSERT INTO numbers VALUES (?, ?, ?, ?)", [*key, *found])
         return int(found[0])
 
@@ -73,11 +77,11 @@ class Known:
         return {note for (note,) in self._file.execute("SELECT note FROM changed WHERE passage_id = ?", [passage_id])}
 
     def evidence(self, passage_id: str, span: str) -> str | None:
-        """What the stretch of a passage that `span` quotes has become; a finding that it cuts is taken whole. None: not quoted from there."""
-        words = fold_quotes(span).split()
-        if not words:
+        """What the stretch of a passage that `span` quotes has become, findings that it cuts whole; None when it is not from there."""
+        spoken = fold_quotes(span).split()
+        if not spoken:
             return None
-        quoted = re.compile(r"\s+".join(map(re.escape, words)))
+        quoted = re.compile(r"\s+".join(map(re.escape, spoken)))
         rows = self._file.execute(
             "SELECT note, text, findings FROM changed WHERE passage_id = ? ORDER BY rowid", [passage_id]
         )
