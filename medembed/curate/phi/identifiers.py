@@ -15,7 +15,7 @@ SURE, LIKELY, WEAK = (
 # What may stand between a label and its value: `MRN: 123`, `MRN # 123`, `member ID is 123`, `Account No. (123)`.
 _IS = r"(?:[ \t]{0,3}(?i:numbers?|num|no\b\.?|nbr|id\b|ids|code|is|was|of|ending in|ends in|\#|:|=|\(|-|–|,)){0,4}[ \t]{0,3}"
 # A value of letters and digits with at least three digits, at most 32 characters: `123456`, `H-20481`, `AB 123 456 7`.
-_VALUE = r"(?=(?:[A-Za-z./-]{0,6}\d[ ]?){3})[A-Za-z\d](?:[./-]?[A-Za-z\d]){2,30}(?:[ -]\d{2,8}){0,4}\b"
+_VALUE = r"(?=(?:[A-Za-z./-]{0,6}\d[ ]?){3})[A-Za-z\d](?:[./-]?[A-Za-z\d]){1,30}(?:[ -]\d{2,8}){0,4}\b"
 _CODE = (
     r"(?=[A-Za-z./-]{0,8}\d)[A-Za-z\d](?:[./-]?[A-Za-z\d]){3,30}\b"  # one digit is enough, after a label that is sure
 )
@@ -27,7 +27,7 @@ def _labelled(label: str, value: str = _VALUE, needs: str = "") -> str:
 
 _NUMBERED = r"(?=[ \t]{0,3}(?i:numbers?\b|num\b|no\b|nbr\b|id\b|ids\b|code\b|\#|:))"  # an everyday word needs `number`, `#`, `:` …
 
-_COUNTED = r"(?=[ \t]{0,3}(?i:numbers?\b|num\b|no\b|nbr\b|id\b|\#))"  # … and a colon is not enough
+_COUNTED = r"(?=[ \t]{0,3}(?i:numbers?\b|num\b|no\b|nbr\b|id\b|code\b|\#))"  # … and a colon is not enough
 
 # ---- dates -----------------------------------------------------------------------------------------------------------
 
@@ -41,11 +41,12 @@ _D, _M = r"(?:3[01]|[12]\d|0?[1-9])", r"(?:1[0-2]|0?[1-9])"
 _YEAR, _YY = r"(?:19|20)\d\d", r"(?:(?:19|20)\d\d|['’]?\d\d)"
 _TH = r"(?:st|nd|rd|th|ST|ND|RD|TH)"
 _TIME = r"(?:[T ,]{1,2}\d\d?:\d\d(?::\d\d)?(?:\.\d{1,6})?(?:Z|[+-]\d\d:?\d\d)?)?"
-_WEEKDAY = r"(?:(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day,?\s)?"
+_DAY = r"(?:(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?\b\.?)"
+_WEEKDAY = rf"(?:{_DAY},?\s)?"
 _NO_UNIT = r"(?!\d|[ -]?(?:mg|mcg|ml|mL|cc|cm|mm|units?|tabs?|tablets?|times|days?|weeks?|months?|hours?|hrs?|%|x\b|of\s\d)|[.]\d)"
 _EVENT = (
     r"(?i:on|since|until|till|through|thru|after|before|dated?|by|starting|started|beginning|began|seen|admit(?:ted)?|"
-    r"discharged?|dos|dob|d\.o\.b\.|doa|dod|visit|appointment|appt|due|labs?|ct|mri|mra|echo|ekg|ecg|x-?ray|cxr|cultures?|biopsy|"
+    r"discharged?|dos|dob|d\.o\.b\.|doa|dod|visit|appointment|appt|due|menses|period|shots?|vaccin(?:e|ated|ation)|injection|injected|infusion|dialysis|mammogram|colonoscopy|pap|ultrasound|endoscopy|egd|cath|stress test|labs?|ct|mri|mra|echo|ekg|ecg|x-?ray|cxr|cultures?|biopsy|"
     r"surgery|exam|lmp|edd|edc|ga|placed|removed|signed|expires?|born|last|tomorrow|today|yesterday|week of|f/u|follow-?up)"
 )
 _LONE = rf"{_M}/{_D}(?![\d/]|\s?(?:ns|NS|D5|strength|pain|vision|systolic|diastolic|murmur|bilat|in|of|on|tab|pack|pills?|points?)\b|[.%]\d)"
@@ -68,12 +69,12 @@ _COUNTRY = (
     r"Saudi|Afghanistan|Pakistan|India|Nepal|Bangladesh|Sri|China|Japan|Korea|Vietnam|Thailand|Laos|Cambodia|Indonesia|Malaysia|"
     r"Philippines|Australia|Africa|Asia|Europe|Sweden|Norway|Denmark|Finland|Netherlands|Belgium|Austria|Switzerland|Hungary|"
     r"Southeast|Central|South|North|West|East|Eastern|Western|Northern|Southern|Latin|Middle|Puerto|El|Dominican|New\sZealand|"
-    r"Assisted|Section|Nursing|Hospice|Medicare|Medicaid|English|Spanish|State|The)"
+    r"Assisted|Section|Dr|Mr|Mrs|Ms|Hospital|Children|Medical|Clinic|Rehab|Emergency|Recovery|Nursing|Hospice|Medicare|Medicaid|English|Spanish|State|The)"
 )
 _WORD = r"[A-Z][a-z]{1,20}(?:['’-][A-Z]?[a-z]{1,20})?"
 _CITY = rf"(?:(?:St|Ft|Mt)\.\s)?{_WORD}(?:[ ](?:del?\s|la\s|of\s)?{_WORD}){{0,2}}"
 _LIVES = (
-    r"(?i:liv(?:es?|ed|ing)|resid(?:es?|ed|ing)|resident|born|rais(?:ed|es)|grew up|mov(?:ed|ing)|relocat(?:ed|ing)|native|from|"
+    r"(?i:liv(?:es?|ed|ing)|resid(?:es?|ed|ing)|resident|born|rais(?:ed|es)|grew up|mov(?:ed|ing)|relocat(?:ed|ing)|native|winters?|summers?|"
     r"drove|drives|travell?(?:ed|s|ing)|flew|works?|working|employed|visiting|home|stays?|staying|located|originally)"
 )
 _STREET = (
@@ -90,7 +91,7 @@ _NO_HOUSE = (
     r"Admitted|Transferred|Outside|Middle|Junior|Senior|High|Elementary|Past|Prior|Previous|Arthritis|Memory|Stroke|Trauma|Burn|"
     r"Children|Women|Men|Veterans|State|County|City|Rehabilitation|Rehab|Specialty|Family|Fracture|Hand|Spine|Voiding|Renal|GI|ENT|"
     r"Fertility|Infertility|Headache|Heart|Vascular|Foot|Liver|Lipid|Breast|Kidney|Infusion|Device|Pacemaker|Travel|Weight|Walk|Dr|"
-    r"\w{2,14}ology|\w{2,14}iatrics?|Post\w{0,12}|Sample|Intensive|Coronary|Critical|Labor|Recovery|Hospital|Prenatal|Ob|Gyn|Pre|Pediatric|Pulmonary|Hospital|Clinic|Free|Private|Day|Nursing|Teaching|Academic|Genetics|His|Her|My)\b)"
+    r"\w{2,14}ology|\w{2,14}iatrics?|\w{2,14}surgery|Vision|Transplant|Management|Medicine|Maintenance|Night|Occupational|Abc|ABC|XYZ|Center|Dialysis|Immunization|Vaccine|Vaccination|Methadone|Tumor|Post\w{0,12}|Sample|Intensive|Coronary|Critical|Labor|Recovery|Hospital|Prenatal|Ob|Gyn|Pre|Pediatric|Pulmonary|Hospital|Clinic|Free|Private|Day|Nursing|Teaching|Academic|Genetics|His|Her|My)\b)"
 )
 _FACILITY = (
     r"(?:Hospital|Medical\sCent(?:er|re)|Health\s(?:System|Cent(?:er|re))|Clinic|Infirmary|Nursing\sHome|Hospice|"
@@ -111,6 +112,8 @@ _PHONE_LABEL = (
 )
 _DOMAIN = r"(?:com|org|net|gov|edu|mil|info|health|care|clinic|example|test|io|co\.uk|nhs\.uk|ac\.uk|org\.uk|uk|ca|au|de|fr|eu)"
 _NINETIES = r"(?:9\d|1[0-2]\d)"
+_NO_MEASURE = r"(?!\d|[./%:,-]\d|\s?(?:mg|mcg|ml|mL|kg|lbs?|mm|cm|bpm|days?|weeks?|months?|hours?|hrs?|minutes?|min|seconds?|percent|pounds?|degrees?|over|x|units?|F|C)\b|\s?[%/])"
+_PERSON = r"(?i:patient|pt|she|he|mother|father|mom|dad|aunt|uncle|wife|husband|sister|brother|grandmother|grandfather|sibling|spouse|parent)"
 
 IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
     "date": (
@@ -139,6 +142,10 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
         ),
         (rf"\b{_MONTH}[ ,.-]{{0,3}}(?:of\s)?{_YEAR}\b", SURE),
         (rf"\b{_MONTH}[ -]?['’]\d\d\b", SURE),
+        (rf"\b{_DAY},?\s(?:the\s)?\d{{1,2}}{_TH}\b", LIKELY),
+        (r"\b(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\b(?![.-]\d)", LIKELY),
+        (r"\b(?:Easter\sSunday|Christmas\s(?:Day|Eve)|New\sYear['’]s\s(?:Day|Eve)|Thanksgiving\sDay|Good\sFriday|Ash\sWednesday)\b", LIKELY),
+        (rf"(?<![\d/.-])(?<!(?i:nodes?|score|scored)\s){_M}/(?:1[34789]|2[1-46-9]|31)(?![\d/%]|[.]\d|\s(?:[a-z-]+\s){{0,3}}(?i:nodes?|lns?|points?|questions|items|cores?|positive|negative|were|involved|correct)\b)", LIKELY),
         (r"\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)-\d\d\b", LIKELY),
         (
             rf"(?<![\d/.-])(?=[\dMTWFS]){_WEEKDAY}{_D}(?:\s?{_TH})?(?:\s(?:day\s)?of)?[ -]?{_MONTH}(?![a-z])(?:[ ,/-]{{0,2}}(?:{_YEAR}|['’]?\d\d)\b(?![:/%.]\d))?",
@@ -153,7 +160,7 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
         (r"(?<![\d/.-])(?:[1-9]|1[0-2])/0[1-9](?![\d/])", LIKELY),
         (rf"(?<![\d/.-]){_M}/(?:1[1-9]|2\d|3[01])\s?(?:-|–|to|through|thru)\s?{_M}/{_D}(?![\d/])", LIKELY),
         (
-            r"\b(?i:on|until|by|since|from|before|after)\sthe\s\K(?:1[3-9]|2\d|3[01])(?:st|nd|rd|th)\b(?!\s(?i:days?|weeks?|percentile|centile|rib|birthday|gestational|pod|hospital))",
+            r"\b(?i:on|until|by|since|from|before|after|about|around)\s\K(?:the\s)(?:1[3-9]|2\d|3[01])(?:st|nd|rd|th)\b(?!\s(?i:days?|weeks?|percentile|centile|rib|birthday|gestational|pod|hospital))",
             LIKELY,
         ),
         (
@@ -169,12 +176,14 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
             SURE,
         ),
         (
-            rf"\b(?i:aged?|age\sof|turn(?:ed|s|ing)|is\snow|ages)(?:\s?[:=]|\sis)?\s{{1,2}}\K{_NINETIES}(?![\d./%]|\s?(?:%|mg|mcg|ml|kg|lb|mm|cm|days?|weeks?|months?|hours?|minutes?|seconds?|percent|pounds?|degrees?)\b)",
+            rf"\b(?i:aged?|age\sof|turn(?:ed|s|ing)|is\snow|ages)(?:\s?[:=]|\sis)?\s{{1,2}}\K{_NINETIES}{_NO_MEASURE}",
             SURE,
         ),
-        (rf"\b(?i:age):{_NINETIES}\b", SURE),
+        (rf"\b(?i:age):{_NINETIES}{_NO_MEASURE}", SURE),
+        (rf"\b{_PERSON}\s(?:is|was|who\sis|now|turns)\s(?:now\s|almost\s|nearly\s)?\K{_NINETIES}{_NO_MEASURE}", LIKELY),
+        (r"\b(?i:lived\s(?:to|until)|died\sat|age|aged)\s(?i:be\s)?\K(?i:ninety|one\shundred)(?:[ -](?i:one|two|three|four|five|six|seven|eight|nine))?\b", LIKELY),
         (
-            rf"\b(?i:died|passed(?:\saway)?|deceased|lived|until|dying)\s(?i:at|to|to\sbe|age)\s(?i:the\sage\sof\s|age\s)?\K{_NINETIES}(?![\d./%])",
+            rf"\b(?i:died|passed(?:\saway)?|deceased|lived|until|dying)\s(?i:at|to|to\sbe|age)\s(?i:the\sage\sof\s|age\s)?\K{_NINETIES}{_NO_MEASURE}",
             LIKELY,
         ),
         (rf"\b(?i:his|her|their|the)\s{_NINETIES}(?:st|nd|rd|th)\s(?i:birthday|year)", SURE),
@@ -230,7 +239,7 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
             ),
             SURE,
         ),
-        (_labelled(r"mrns?|m\.r\.n\.|medical record|nhs number"), SURE),
+        (_labelled(r"mrns?|m\.r\.n\.|mr ?\#|medical record|nhs number"), SURE),
     ),
     "health plan": (
         (
@@ -241,6 +250,8 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
             SURE,
         ),
         (_labelled(r"member id|subscriber id|policy number|mbi|hicn|medicare id|medicaid id"), SURE),
+        (_labelled(r"medicaid|medicare|molina|rx ?(?:group|bin|pcn|grp)", r"(?:[A-Z]{1,4}-?\d{2,14}|\d{6,12})(?:[ -]\d{2,6}){0,3}[A-Z]?\b"), SURE),
+        (r"\b(?:Aetna|Cigna|Humana|Kaiser|United ?Healthcare|UHC|Blue Cross(?: Blue Shield)?|BCBS|Anthem|Tricare|TRICARE)\b[ \#:]{0,3}(?:[A-Z]{1,4}-?\d{2,14}|\d{6,12})(?:[ -]\d{2,6}){0,3}[A-Z]?\b", SURE),
         (r"\b\d{3}-?\d{2}-?\d{4}-?[A-Z]\d?\b", WEAK),  # a Medicare number of before 2018
     ),
     "account": (
@@ -253,7 +264,7 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
         ),
         (
             _labelled(
-                r"account number|acct\.?|iban",
+                r"account number|(?:bank|checking|savings|current) account|acct\.?|iban",
                 r"(?:\d[\d -]{4,22}\d|[A-Z]{2}\d{2}(?: ?[A-Z\d]{4}){2,7}(?: ?[A-Z\d]{1,3})?|[A-Z]{0,4}-?\d{4,16})\b",
             ),
             SURE,
@@ -278,9 +289,11 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
             ),
             SURE,
         ),
+        (r"\b(?i:licen[sc]e)[ ]\K[A-Z]{1,3}[- ]?[A-Z]{0,3}\d{4,10}\b", SURE),
         (r"\bDL(?: ?\#| ?:| no\.?| number)[ ]{0,2}\K" + _VALUE, SURE),
     ),
     "vehicle": (
+        (r"\b(?i:plates?)[ ]\K(?:[A-Z]{2,3}[ -]?\d{3,4}[A-Z]{0,2}|\d{1,3}[ -]?[A-Z]{3}[ -]?\d{0,3}|[A-Z]{2}\d{2}[ ]?[A-Z]{3})\b", LIKELY),
         (_labelled(r"vin|vehicle identification|vehicle id|chassis", r"[A-HJ-NPR-Za-hj-npr-z\d]{11,17}\b"), SURE),
         (
             r"\b(?=[A-HJ-NPR-Z\d]{0,15}\d[A-HJ-NPR-Z\d]{0,15}[A-HJ-NPR-Z])(?=(?:\d{0,16}[A-HJ-NPR-Z]){3})[A-HJ-NPR-Z\d]{11}\d{6}\b",
@@ -304,6 +317,7 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
         (_labelled(r"serial (?:number|no\.?)|s/n|imei|device id(?:entifier)?|serial", _CODE), SURE),
         (r"\(01\)\d{14}(?:\(\d{2,3}\)[A-Za-z\d./-]{1,20}){0,5}", SURE),
         (r"\b(?i:sn)[:\#][ ]?\K" + _CODE, SURE),
+        (r"\bSN[ ]\K[A-Z]{1,5}-?\d{4,12}[A-Z]{0,2}\b", SURE),
     ),
     "URL": (
         (r"\b(?i:https?|ftp|sftp|file)://[^\s<>\"'“”]{0,2000}[^\s<>\"'“”.,;:!?)\]]", SURE),
@@ -327,7 +341,8 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
         ),
         (
             _labelled(
-                r"accession|csn|badge|tracking|claim|prior auth(?:orization)?", r"\#?[A-Z]{0,4}-?\d[\dA-Z-]{3,18}\b"
+                r"confirmation code", r"[A-Z\d]{5,12}\b"), LIKELY),
+        (_labelled(r"accession|csn|badge|tracking|claim|prior auth(?:orization)?", r"\#?[A-Z]{0,4}-?\d[\dA-Z-]{3,18}\b"
             ),
             LIKELY,
         ),
@@ -364,20 +379,24 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
             r"\b(?i:zip(?:\s?code)?|postal\scode|postcode|post\scode)(?:\s(?:is|of)|:|\s\#)?\s{0,2}\K(?:\d{5}(?:-\d{4})?|[A-Z]{1,2}\d[A-Z\d]?\s?\d[A-Z]{2}|[A-Z]\d[A-Z]\s?\d[A-Z]\d)\b",
             SURE,
         ),
+        (rf"\b(?:{_WORD}[ ]){{1,2}}[A-Z]{{1,2}}\d[A-Z\d]?[ ]\d[ABD-HJLNP-UW-Z]{{2}}\b", LIKELY),
+        (rf"\b(?i:in|from|to|near|of|at|outside)[ ]\K(?!{_COUNTRY}\b){_CITY},[ ]{_ANY_STATE}\b", LIKELY),
+        (rf"\b[fF]rom[ ]\K(?!{_COUNTRY}\b)(?!{_STATE_NAME}\b)(?!{_FULL_MONTH}){_CITY}(?=[ ](?:originally|by[ ](?:ambulance|car|helicopter|air|bus)))", LIKELY),
+        (rf"\d[ ](?:[A-Z][\w.]{{0,20}}[ ]){{1,3}}{_STREET}\b\.?{_UNIT},[ ]{{1,2}}\K(?!{_COUNTRY}\b)(?!{_STATE_NAME}\b){_CITY}", LIKELY),
         (r"\b[A-Z]{1,2}\d[A-Z\d]?[ ]\d[ABD-HJLNP-UW-Z]{2}\b", WEAK),
         (r"\b[ABCEGHJ-NPRSTVXY]\d[ABCEGHJ-NPRSTV-Z][ ]\d[ABCEGHJ-NPRSTV-Z]\d\b", WEAK),
         (
-            rf"\b{_LIVES}(?:[ ](?:her|his|their|a|an|here|down|out|over|up|back|at|with|alone|job|family|sister|brother|daughter|son|wife|husband|house|home|apartment|parents|of|currently)){{0,4}}"
-            rf"[ ](?:in|from|to|near|outside|for)[ ](?:downtown[ ]|rural[ ]|suburban[ ])?\K(?!{_COUNTRY}\b)(?!{_STATE_NAME}\b)(?!{_FULL_MONTH}){_CITY}(?![ ]?\d)",
+            rf"\b{_LIVES}(?:[ ][a-z'’-]{{1,14}}){{0,4}}?"
+            rf"[ ](?:in|from|to|near|outside)[ ](?:downtown[ ]|rural[ ]|suburban[ ])?\K(?!{_COUNTRY}\b)(?!{_STATE_NAME}\b)(?!{_FULL_MONTH}){_CITY}(?![ ]?\d)",
             LIKELY,
         ),
         (
-            rf"\b(?:born|raised|originally|native|resident|hails|is)[ ](?:of|from)[ ]\K(?!{_COUNTRY}\b)(?!{_STATE_NAME}\b)(?!{_FULL_MONTH}){_CITY}",
+            rf"\b(?i:born|raised|originally|native|resident|hails|is|comes)[ ](?:of|from)[ ]\K(?!{_COUNTRY}\b)(?!{_STATE_NAME}\b)(?!{_FULL_MONTH}){_CITY}",
             LIKELY,
         ),
         (rf"\b(?=[A-Z][a-z])(?!{_COUNTRY}\b)(?:{_WORD}[ ]){{1,2}}(?:County|Township|Parish|Borough)\b", LIKELY),
         (
-            rf"\b(?=[A-Z][a-z])(?=[^.,;:\n]{{0,60}}\b{_FACILITY}){_NO_HOUSE}(?:(?:St|Mt)\.?[ ])?(?:{_WORD}(?:['’]s)?[ ]){{1,3}}{_FACILITY}\b",
+            rf"\b(?=[A-Z][a-z])(?=[^,;:\n]{{0,60}}\b{_FACILITY})(?<![A-Z][a-z]{{1,20}}[ ]){_NO_HOUSE}(?:(?:St|Mt)\.?[ ])?(?:{_WORD}(?:['’]s)?[ ]){{1,3}}{_FACILITY}\b",
             LIKELY,
         ),
     ),

@@ -43,7 +43,7 @@ _LABEL = (
     r"emergency contact|next of kin|nok|guarantor|guardian|contact(?:[ ]person)?|poa|health care proxy|healthcare proxy|proxy|legal representative|informant|"
     r"historian|accompanied by|interpreter|case manager|social worker|radiologist|pathologist|cardiologist|technologist|nurse|rn|resident|"
     r"intern|fellow|scrub|circulator|perfusionist|subscriber|policy ?holder|insured|responsible party|attn|attention|to|from|re|cc|bcc|regarding|employee|"
-    r"patient of|spouse|husband|wife|mother|father|daughter|son|brother|sister|partner|parent)"
+    r"patient of|caregiver|carer|caretaker|aide|therapist|counsel+or|pharmacist|dietitian|midwife|coordinator|escort|driver|employer|spouse|husband|wife|mother|father|daughter|son|brother|sister|partner|parent)"
 )
 _AGE = r"(?:\d{1,3}|[a-z]{3,8}(?:-[a-z]{3,6})?)[ -]{0,2}(?:years?|y\.?/?o|yr|months?|mo|weeks?|wk|days?)\b"
 
@@ -53,22 +53,25 @@ PATTERNS: tuple[tuple[str, float], ...] = (
     (rf"\b{_TITLE}[ ]{{1,2}}\K(?:{_NAME}|{_CAPS}(?=[\s,.;]))", SURE),
     (rf"\bDrs\.?[ ]{_WORD}(?:,[ ]{_WORD}){{0,3}},?[ ]and[ ]\K{_WORD}", SURE),
     (rf"\b(?:Mr|Dr)\.?[ ](?:and|&)[ ](?:Mrs|Ms|Dr)\.?[ ]\K{_NAME}", SURE),
-    (rf"(?<![A-Za-z])(?i:{_LABEL})[ ]?[:#][ ]{{0,4}}(?:{_TITLE}[ ])?\K(?:{_TURNED}|{_FULL})", SURE),
+    (rf"(?<![A-Za-z])(?i:{_LABEL})(?:[ ]?[:#]|[ ]is)[ ]{{0,4}}(?:{_TITLE}[ ])?\K(?:{_TURNED}|{_FULL})", SURE),
     (rf"(?<![A-Za-z])(?i:(?:patient(?:['’]s)?[ ]|pt[ ]|full[ ]|last[ ]|first[ ]|sur|maiden[ ]|given[ ])?name)(?:[ ]?:|[ ]is)[ ]{{0,4}}\K(?:{_NAME}|{_CAPS}(?![A-Za-z]))", SURE),
     (rf"(?<![A-Za-z])(?i:dictated|transcribed|signed|reviewed|verified|approved|seen|examined|performed|ordered|interpreted|accompanied|written|prepared|staffed|referred|evaluated)"
      rf"[ ](?i:by|with)[ ](?:{_TITLE}[ ])?\K(?:{_FULL}|{_CAPS},[ ]{_CAPS}|{_CAPS}[ ]{_CAPS}\b)", LIKELY),
     (rf"\b(?i:spoke|spoken|discussed|talked|consulted|met|conferred|communicated|call(?:ed)?|paged|contact(?:ed)?|notif(?:y|ied)|inform(?:ed)?|thank you|thanks|per|via|ask(?:ed)?|hi|hello|dear|by|with|to)"
-     rf"(?:[ ](?:with|to|from|by))?,?[ ]\K{_FULL}(?=,?[ ](?:{_CREDENTIAL}\b|at\b|in\b|from\b|who\b|about\b|regarding\b|on\b|for\b)|[.,;)])", LIKELY),
+     rf"(?:[ ](?:with|to|from|by))?,?[ ]\K{_FULL}(?=,?[ ](?:{_CREDENTIAL}\b|at\b|of\b|in\b|from\b|who\b|about\b|regarding\b|on\b|for\b)|[.,;)])", LIKELY),
     (rf"\b{_FULL}(?=,?[ ]{{1,2}}{_CREDENTIAL}(?![A-Za-z]))", SURE),
     (rf"\b{_WORD}(?=,[ ]{_CREDENTIAL}(?![A-Za-z]))", LIKELY),
     (rf"\b{_CAPS}[ ](?:[A-Z]\.?[ ])?{_CAPS}(?=,[ ](?:M\.?D|D\.?O|R\.?N|N\.?P|Ph\.?D|PA-C)\b)", SURE),
-    (rf"\b(?i:{_KIN})(?:,|[ ](?i:is|was|named|called|name|\())?[ ]?\(?(?<=[ (])(?:{_TITLE}[ ])?\K(?!{_TITLE}){_WORD}(?:[ ]{_WORD})?", LIKELY),
+    (rf"\b(?i:{_KIN})(?:,|[ ](?i:is|was|named|called|name|\())?[ ]?\(?(?<=[ (])(?:{_TITLE}[ ])?\K(?!{_TITLE}){_WORD}(?:[ ]{_WORD}){{0,2}}", LIKELY),
     (rf"\b(?i:{_KIN})['’]s[ ]name[ ]is[ ]\K{_NAME}", SURE),
     (rf"\b(?:named|nicknamed|(?:is|be|was|being)[ ]called|[Gg]oes[ ]by|a\.?k\.?a\.?|prefers|n[ée]e|formerly|introduced[ ](?:him|her)self[ ]as)[ ][\"“']?\K{_NAME}", LIKELY),
     (rf"(?:^|[.!?][ ]{{1,2}}|\n|:[ ])\K{_WORD}(?:[ ]{_INITIAL})?[ ]{_PARTICLE}{_WORD}(?=(?:,|[ ]is|[ ]was|[ ]\()[ ]?(?:an?[ ])?(?:[a-z-]{{3,20}}[, ]{{1,2}}){{0,4}}{_AGE})", SURE),
     (rf"(?:^|[.!?][ ]{{1,2}}|\n|:[ ])\K{_WORD}(?=(?:,|[ ]is|[ ]was)[ ]an?[ ](?:[a-z-]{{3,20}}[, ]{{1,2}}){{0,4}}{_AGE})", LIKELY),
     (rf"(?:/s/|(?i:sincerely|regards|respectfully|cordially|yours truly|best wishes)[^\n]{{0,24}},)\s{{0,6}}\K(?:{_NAME}|{_CAPS}[ ]{_CAPS})", SURE),
     (rf"(?:\b(?i:sincerely|regards)[,.]?\s{{1,6}}|_{{4,60}}\s{{0,6}})\K{_FULL}", LIKELY),
+    (rf"(?:^|[.!?][ ]{{1,2}}|\n|:[ ])\K{_FULL}(?=,[ ]\d{{1,3}},?[ ])", SURE),
+    (rf"\b(?i:thank[ ]you|thanks|dear|hi|hello),?[ ]\K{_WORD}(?=[.,!\n])", LIKELY),
+    (rf"(?:^|[.!?:][ ]{{1,2}}|\n)\K{_WORD}(?=[ ](?:says|states|reports|denies|tells|feels|endorses|admits|recalls|understands|complains|agrees|lives|prefers)\b)", LIKELY),
     (rf"\b{_GIVEN}(?:[ ]{_INITIAL}|[ ][A-Z](?=[ ]))?[ ]{_PARTICLE}{_WORD}(?:[ ]{_WORD})?", LIKELY),
     (rf"\b{_WORD},[ ]{_GIVEN}\b(?:[ ][A-Z]\b\.?)?", LIKELY),
     (rf"(?:(?<=\b[a-z]{{1,15}}[,;]?[ ])|(?<=\()){_GIVEN}(?=[ ](?:is|was|has|had|will|can|says?|said|states?|stated|reports?|reported|denies|denied|tells|told|feels|felt|and|agreed|agrees|understands|lives|called|came|also)\b|['’]s\b|[.,;)])", LIKELY),

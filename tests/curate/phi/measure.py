@@ -11,7 +11,8 @@ from pathlib import Path
 
 from medembed.curate.phi.classes import CLASSES
 from medembed.curate.phi.engine import Finder
-from medembed.curate.phi.spans import Finding
+from medembed.curate.phi.spans import Finding, merged
+from medembed.curate.phi.surrogates import Known
 from medembed.recipe import Phi
 
 HALVES = ("developed", "held-out")
@@ -57,7 +58,10 @@ def unmarked(note: str) -> tuple[str, list[tuple[int, int, str]]]:
 def measure(finder: Finder, half: str) -> Score:
     score = Score()
     for text, spans in notes(half):
-        findings = finder.find(text)
+        known = Known()
+        for each in finder.find(text, only="name"):
+            known.learn("note", text[each.start : each.end])
+        findings = merged([*finder.find(text), *known.names({"note"}, text)])
         for start, end, kind in spans:
             if kind not in (*CLASSES, LOOK_ALIKE):
                 raise ValueError(f"no class {kind!r}")
