@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ from tests.curate.phi.measure import HALVES, LOOK_ALIKE, measure
 
 Row = dict[str, Any]
 # A little below what `python -m tests.curate.phi.measure` tells of the half that the recognisers were not made with.
-RECALL = dict.fromkeys(CLASSES, 0.8)
-PRECISION = dict.fromkeys(CLASSES, 0.8)
+RECALL = dict.fromkeys(CLASSES, 0.8) | {"name": 0.65, "health plan": 0.65, "SSN": 0.7, "record": 0.75}
+PRECISION = 0.95
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +92,11 @@ OTHER = passage("n2", "Doering retractor placed; strength 5/5. Dr. Lindqvist, 03
 @pytest.mark.parametrize("half", HALVES)
 def test_every_class_is_found_and_look_alikes_stay(finder: Finder, half: str) -> None:
     score = measure(finder, half)
-    assert set(CLASSES) <= set(score.marked) and score.marked[LOOK_ALIKE] >= 100
+    assert set(CLASSES) <= set(score.marked) and score.marked[LOOK_ALIKE] >= 80
     for kind in CLASSES:
         assert score.recall(kind) >= RECALL[kind], (kind, score.lines)
-        assert score.precision(kind) >= PRECISION[kind], (kind, score.lines)
-    assert score.found[LOOK_ALIKE] <= 0.05 * score.marked[LOOK_ALIKE], score.lines
+        assert score.precision(kind) >= PRECISION, (kind, score.lines)
+    assert score.found[LOOK_ALIKE] <= 0.02 * score.marked[LOOK_ALIKE], score.lines
 
 
 def test_a_value_has_one_surrogate_in_all_of_its_note_and_numbers_begin_anew_in_the_next(tmp_path: Path) -> None:
@@ -206,7 +207,7 @@ def test_no_logger_tells_a_text(finder: Finder, caplog: pytest.LogCaptureFixture
 
 def test_importing_the_gate_imports_no_engine() -> None:
     code = "import sys, medembed.curate.phi; sys.exit(bool({'presidio_analyzer', 'spacy', 'torch'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 HOSTILE = {
@@ -266,4 +267,4 @@ def test_merged_findings_cover_what_was_seen_and_no_more(seen: list[Finding]) ->
     assert {at for each in found for at in range(each.start, each.end)} == {
         at for each in seen for at in range(each.start, each.end)
     }
-    assert all(one.end <= two.start for one, two in zip(found, found[1:], strict=False))
+    assert all(one.end <= two.start for one, two in pairwise(found))

@@ -144,8 +144,14 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
         (rf"\b{_MONTH}[ -]?['’]\d\d\b", SURE),
         (rf"\b{_DAY},?\s(?:the\s)?\d{{1,2}}{_TH}\b", LIKELY),
         (r"\b(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\b(?![.-]\d)", LIKELY),
-        (r"\b(?:Easter\sSunday|Christmas\s(?:Day|Eve)|New\sYear['’]s\s(?:Day|Eve)|Thanksgiving\sDay|Good\sFriday|Ash\sWednesday)\b", LIKELY),
-        (rf"(?<![\d/.-])(?<!(?i:nodes?|score|scored)\s){_M}/(?:1[34789]|2[1-46-9]|31)(?![\d/%]|[.]\d|\s(?:[a-z-]+\s){{0,3}}(?i:nodes?|lns?|points?|questions|items|cores?|positive|negative|were|involved|correct)\b)", LIKELY),
+        (
+            r"\b(?:Easter\sSunday|Christmas\s(?:Day|Eve)|New\sYear['’]s\s(?:Day|Eve)|Thanksgiving\sDay|Good\sFriday|Ash\sWednesday)\b",
+            LIKELY,
+        ),
+        (
+            rf"(?<![\d/.-])(?<!(?i:nodes?|score|scored)\s){_M}/(?:1[34789]|2[1-46-9]|31)(?![\d/%]|[.]\d|\s(?:[a-z-]+\s){{0,3}}(?i:nodes?|lns?|points?|questions|items|cores?|positive|negative|were|involved|correct)\b)",
+            LIKELY,
+        ),
         (r"\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)-\d\d\b", LIKELY),
         (
             rf"(?<![\d/.-])(?=[\dMTWFS]){_WEEKDAY}{_D}(?:\s?{_TH})?(?:\s(?:day\s)?of)?[ -]?{_MONTH}(?![a-z])(?:[ ,/-]{{0,2}}(?:{_YEAR}|['’]?\d\d)\b(?![:/%.]\d))?",
@@ -181,7 +187,10 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
         ),
         (rf"\b(?i:age):{_NINETIES}{_NO_MEASURE}", SURE),
         (rf"\b{_PERSON}\s(?:is|was|who\sis|now|turns)\s(?:now\s|almost\s|nearly\s)?\K{_NINETIES}{_NO_MEASURE}", LIKELY),
-        (r"\b(?i:lived\s(?:to|until)|died\sat|age|aged)\s(?i:be\s)?\K(?i:ninety|one\shundred)(?:[ -](?i:one|two|three|four|five|six|seven|eight|nine))?\b", LIKELY),
+        (
+            r"\b(?i:lived\s(?:to|until)|died\sat|age|aged)\s(?i:be\s)?\K(?i:ninety|one\shundred)(?:[ -](?i:one|two|three|four|five|six|seven|eight|nine))?\b",
+            LIKELY,
+        ),
         (
             rf"\b(?i:died|passed(?:\saway)?|deceased|lived|until|dying)\s(?i:at|to|to\sbe|age)\s(?i:the\sage\sof\s|age\s)?\K{_NINETIES}{_NO_MEASURE}",
             LIKELY,
@@ -250,8 +259,17 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
             SURE,
         ),
         (_labelled(r"member id|subscriber id|policy number|mbi|hicn|medicare id|medicaid id"), SURE),
-        (_labelled(r"medicaid|medicare|molina|rx ?(?:group|bin|pcn|grp)", r"(?:[A-Z]{1,4}-?\d{2,14}|\d{6,12})(?:[ -]\d{2,6}){0,3}[A-Z]?\b"), SURE),
-        (r"\b(?:Aetna|Cigna|Humana|Kaiser|United ?Healthcare|UHC|Blue Cross(?: Blue Shield)?|BCBS|Anthem|Tricare|TRICARE)\b[ \#:]{0,3}(?:[A-Z]{1,4}-?\d{2,14}|\d{6,12})(?:[ -]\d{2,6}){0,3}[A-Z]?\b", SURE),
+        (
+            _labelled(
+                r"medicaid|medicare|molina|rx ?(?:group|bin|pcn|grp)",
+                r"(?:[A-Z]{1,4}-?\d{2,14}|\d{6,12})(?:[ -]\d{2,6}){0,3}[A-Z]?\b",
+            ),
+            SURE,
+        ),
+        (
+            r"\b(?:Aetna|Cigna|Humana|Kaiser|United ?Healthcare|UHC|Blue Cross(?: Blue Shield)?|BCBS|Anthem|Tricare|TRICARE)\b[ \#:]{0,3}(?:[A-Z]{1,4}-?\d{2,14}|\d{6,12})(?:[ -]\d{2,6}){0,3}[A-Z]?\b",
+            SURE,
+        ),
         (r"\b\d{3}-?\d{2}-?\d{4}-?[A-Z]\d?\b", WEAK),  # a Medicare number of before 2018
     ),
     "account": (
@@ -293,7 +311,10 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
         (r"\bDL(?: ?\#| ?:| no\.?| number)[ ]{0,2}\K" + _VALUE, SURE),
     ),
     "vehicle": (
-        (r"\b(?i:plates?)[ ]\K(?:[A-Z]{2,3}[ -]?\d{3,4}[A-Z]{0,2}|\d{1,3}[ -]?[A-Z]{3}[ -]?\d{0,3}|[A-Z]{2}\d{2}[ ]?[A-Z]{3})\b", LIKELY),
+        (
+            r"\b(?i:plates?)[ ]\K(?:[A-Z]{2,3}[ -]?\d{3,4}[A-Z]{0,2}|\d{1,3}[ -]?[A-Z]{3}[ -]?\d{0,3}|[A-Z]{2}\d{2}[ ]?[A-Z]{3})\b",
+            LIKELY,
+        ),
         (_labelled(r"vin|vehicle identification|vehicle id|chassis", r"[A-HJ-NPR-Za-hj-npr-z\d]{11,17}\b"), SURE),
         (
             r"\b(?=[A-HJ-NPR-Z\d]{0,15}\d[A-HJ-NPR-Z\d]{0,15}[A-HJ-NPR-Z])(?=(?:\d{0,16}[A-HJ-NPR-Z]){3})[A-HJ-NPR-Z\d]{11}\d{6}\b",
@@ -339,10 +360,10 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
             ),
             LIKELY,
         ),
+        (_labelled(r"confirmation code", r"[A-Z\d]{5,12}\b"), LIKELY),
         (
             _labelled(
-                r"confirmation code", r"[A-Z\d]{5,12}\b"), LIKELY),
-        (_labelled(r"accession|csn|badge|tracking|claim|prior auth(?:orization)?", r"\#?[A-Z]{0,4}-?\d[\dA-Z-]{3,18}\b"
+                r"accession|csn|badge|tracking|claim|prior auth(?:orization)?", r"\#?[A-Z]{0,4}-?\d[\dA-Z-]{3,18}\b"
             ),
             LIKELY,
         ),
@@ -381,8 +402,14 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
         ),
         (rf"\b(?:{_WORD}[ ]){{1,2}}[A-Z]{{1,2}}\d[A-Z\d]?[ ]\d[ABD-HJLNP-UW-Z]{{2}}\b", LIKELY),
         (rf"\b(?i:in|from|to|near|of|at|outside)[ ]\K(?!{_COUNTRY}\b){_CITY},[ ]{_ANY_STATE}\b", LIKELY),
-        (rf"\b[fF]rom[ ]\K(?!{_COUNTRY}\b)(?!{_STATE_NAME}\b)(?!{_FULL_MONTH}){_CITY}(?=[ ](?:originally|by[ ](?:ambulance|car|helicopter|air|bus)))", LIKELY),
-        (rf"\d[ ](?:[A-Z][\w.]{{0,20}}[ ]){{1,3}}{_STREET}\b\.?{_UNIT},[ ]{{1,2}}\K(?!{_COUNTRY}\b)(?!{_STATE_NAME}\b){_CITY}", LIKELY),
+        (
+            rf"\b[fF]rom[ ]\K(?!{_COUNTRY}\b)(?!{_STATE_NAME}\b)(?!{_FULL_MONTH}){_CITY}(?=[ ](?:originally|by[ ](?:ambulance|car|helicopter|air|bus)))",
+            LIKELY,
+        ),
+        (
+            rf"\d[ ](?:[A-Z][\w.]{{0,20}}[ ]){{1,3}}{_STREET}\b\.?{_UNIT},[ ]{{1,2}}\K(?!{_COUNTRY}\b)(?!{_STATE_NAME}\b){_CITY}",
+            LIKELY,
+        ),
         (r"\b[A-Z]{1,2}\d[A-Z\d]?[ ]\d[ABD-HJLNP-UW-Z]{2}\b", WEAK),
         (r"\b[ABCEGHJ-NPRSTVXY]\d[ABCEGHJ-NPRSTV-Z][ ]\d[ABCEGHJ-NPRSTV-Z]\d\b", WEAK),
         (
