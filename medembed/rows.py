@@ -95,9 +95,14 @@ _SAME = str.maketrans(
 )
 
 
+def plain_quotes(text: str) -> str:
+    """`text` with typographic quotes and dashes made plain, character by character: what stands where stays where it is."""
+    return text.translate(_SAME)
+
+
 def fold_quotes(text: str) -> str:
     """`text` with typographic quotes, dashes and white space made plain; all else stays, so that a span can be called verbatim."""
-    return " ".join(text.translate(_SAME).split())
+    return " ".join(plain_quotes(text).split())
 
 
 def stands_in(span: str, text: str) -> bool:

@@ -1,0 +1,153 @@
+"""The gate for personal health information: passages and pairs come in; they go out counted, redacted, or not at all.
+
+All rows are looked through once before, for names: what some passage, query or evidence of a note shows to be a name is one wherever it
+stands in that note. Nothing that is told (facts, reasons, errors) holds a value that was found.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medembed.curate.phi.classes import CLASSES, DIRECT
+from medembed.curate.phi.spans import Finding, merged
+from medembed.curate.phi.surrogates import Known
+from medembed.curate.sieve import Row, Sieve, Stored
+from medembed.errors import InputError
+from medembed.recipe import Phi
+from medembed.rows import content_id, stands_in
+
+if TYPE_CHECKING:
+    from medembed.curate.phi.engine import Finder
+
+ENGINE = "presidio-analyzer"
+
+
+def check(setting: Phi) -> None:
+    """Whether what the gate needs is installed.
+
+    Raises:
+        InputError: Presidio, or the spaCy model that finds names, is missing.
+    """
+    reads(setting)
+
+
+def reads(setting: Phi) -> dict[str, str]:
+    """What decides, besides the rows, what is found: versions of the engine and of the model for names. Raises as `check` does."""
+    if not find_spec("presidio_analyzer"):
+        mend = "Install it: pip install 'medembed[phi]'"
+        raise InputError.of("the filter `phi` needs Presidio, which is not installed", "curate.phi", mend)
+    versions = {name: version(name) for name in (ENGINE, "spacy")}
+    return versions | {setting.model: _model_version(setting.model)} if setting.model else versions
+
+
+def _model_version(model: str) -> str:
+    if (Path(model) / "meta.json").is_file():
+        return content_id((Path(model) / "meta.json").read_text(encoding="utf-8"))
+    try:
+        return version(model)
+    except PackageNotFoundError as error:
+        mend = f"Install it (python -m spacy download {model}), or leave it out: patterns alone then find names."
+        raise InputError.of(f"there is no spaCy model {model}", "curate.phi.model", mend) from error
+
+
+def sieve(setting: Phi, stored: Stored) -> Sieve:
+    """Raises InputError as `check` does."""
+    check(setting)
+    from medembed.curate.phi.engine import Finder
+
+    gate = _Gate(setting, Finder(setting))
+    for row in stored.passages():
+        gate.learn(row["note_id"], row["title"], row["text"])
+    for row in stored.pairs():
+        gate.learn(row["note_id"], row["query"], row["evidence"])
+    return Sieve(pair=gate.pair, passage=gate.passage, facts=gate.facts)
+
+
+class _Gate:
+    def __init__(self, setting: Phi, finder: "Finder") -> None:
+        self._setting = setting
+        self._finder = finder
+        self._known = Known()
+        self._found: Counter[str] = Counter()
+        self._remaining: Counter[str] = Counter()
+
+    def learn(self, note: str, *texts: str | None) -> None:
+        for text in texts:
+            if text:
+                for each in self._finder.find(text, only="name"):
+                    self._known.learn(note, text[each.start : each.end])
+
+    def passage(self, row: Row) -> Row | str:
+        note = row["note_id"]
+        texts: dict[str, str] = {name: row[name] or "" for name in ("title", "text")}
+        findings = {name: self._find({note}, text) for name, text in texts.items()}
+        said = self._said(row, findings["title"] + findings["text"])
+        if said is not None:
+            return said
+        row |= {name: self._known.redacted(note, text, findings[name]) for name, text in texts.items()}
+        self._look_again(row["title"], row["text"])
+        passage_id = content_id(row["title"], row["text"])
+        for name, text in texts.items():
+            self._known.remember(passage_id, note, text, findings[name])
+        return row
+
+    def pair(self, row: Row) -> Row | str:
+        """A pair whose positive is its passage as it is now."""
+        note = row["note_id"]
+        notes = {note} | self._known.notes_of(row["passage_id"])
+        findings = self._find(notes, row["query"])
+        said = self._said(row, findings)
+        if isinstance(said, str):
+            return said
+        if self._setting.policy == "redact":
+            row["query"] = self._known.redacted(note, row["query"], findings)
+            self._look_again(row["query"])
+            if row["evidence"]:
+                row["evidence"] = self._evidence(notes, row)
+        return row
+
+    def facts(self) -> dict[str, Any]:
+        said = {
+            "policy": self._setting.policy,
+            "engine": f"{ENGINE} {version(ENGINE)}",
+            "names": self._setting.model or "patterns only",
+            "found": _by_class(self._found),
+            "remaining": _by_class(self._remaining),
+            "direct": list(DIRECT),
+        }
+        return {"phi": said}
+
+    def _find(self, notes: Iterable[str], text: str) -> list[Finding]:
+        return merged([*self._finder.find(text), *self._known.names(notes, text)])
+
+    def _said(self, row: Row, findings: list[Finding]) -> Row | str | None:
+        """The row or a reason, where nothing is to be redacted; counts."""
+        kinds = Counter(each.kind for each in findings)
+        self._found += kinds
+        if not findings:
+            return row
+        if self._setting.policy == "block":
+            return f"personal health information: {min(kinds, key=CLASSES.index)}"
+        if self._setting.policy == "report":
+            self._remaining += kinds
+            return row
+        return None
+
+    def _look_again(self, *texts: str) -> None:
+        """What is left is counted, not taken for granted."""
+        for text in texts:
+            self._remaining.update(each.kind for each in self._finder.find(text))
+
+    def _evidence(self, notes: Iterable[str], row: Row) -> str:
+        """The passage decides what of its evidence is personal: a quotation alone may look like less, or like more."""
+        quoted = self._known.evidence(row["passage_id"], row["evidence"])
+        if quoted is None and not stands_in(row["evidence"], row["positive"]):
+            return self._known.redacted(row["note_id"], row["evidence"], self._find(notes, row["evidence"]))
+        return row["evidence"] if quoted is None else quoted
+
+
+def _by_class(counts: Counter[str]) -> dict[str, int]:
+    return {kind: counts[kind] for kind in CLASSES if counts[kind]}

@@ -1,0 +1,96 @@
+"""Findings → surrogates: within a note the same value always becomes the same `[NAME-1]`, in passages, queries and evidence alike.
+
+What is known of a note (its names, the numbers of its values, how its passages were changed) lies in a temporary SQLite database, which
+is gone with the process: memory does not grow with the data, and no list of identifiers is left behind.
+"""
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterable
+
+from medembed.curate.phi.classes import PhiClass, surrogate
+from medembed.curate.phi.spans import Finding
+from medembed.curate.phi.vocabulary import words
+from medembed.rows import fold_quotes, plain_quotes
+
+
+class Known:
+    """What has been seen in each note."""
+
+    def __init__(self) -> None:
+        self._file = sqlite3.connect(
+            ""
+        )  # SQLite's temporary database: in memory while small, then in a file without a name
+        self._file.executescript(
+            """
+            PRAGMA journal_mode = OFF;
+            CREATE TABLE names (note, name, PRIMARY KEY (note, name)) WITHOUT ROWID;
+            CREATE TABLE numbers (note, kind, value, number INT, PRIMARY KEY (note, kind, value)) WITHOUT ROWID;
+            CREATE TABLE changed (passage_id, note, text, findings);
+            CREATE INDEX by_passage ON changed (passage_id);
+            """
+        )
+
+    def learn(self, note: str, name: str) -> None:
+        """A name found somewhere in the note, from now on looked for in all of it: whole, and each part that can stand alone."""
+        parts = [part.strip(".'’") for part in re.split(r"[\s,–-]+", name)]
+        never = words("ordinary") | words("eponyms") | words("ambiguous")
+        alone = {part for part in parts if len(part) > 2 and part.lower() not in never}
+        self._file.executemany(
+            "INSERT OR IGNORE INTO names VALUES (?, ?)", [(note, each) for each in sorted({name} | alone)]
+        )
+
+    def names(self, notes: Iterable[str], text: str) -> list[Finding]:
+        """Where the names of these notes stand in `text`, as words of their own."""
+        return [
+            Finding(*match.span(), "name")
+            for note in notes
+            for (name,) in self._file.execute("SELECT name FROM names WHERE note = ?", [note])
+            if name in text
+            for match in re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", text)
+        ]
+
+    def redacted(self, note: str, text: str, findings: list[Finding]) -> str:
+        pieces, last = [], 0
+        for start, end, kind, _ in findings:
+            pieces += [text[last:start], surrogate(kind, self._number(note, kind, text[start:end]))]
+            last = end
+        return "".join([*pieces, text[last:]])
+
+    def _number(self, note: str, kind: PhiClass, value: str) -> int:
+        """Values of a class are numbered in the order in which a note's passages and pairs are gone through."""
+        key = [note, kind, fold_quotes(value).casefold()]
+        where = "FROM numbers WHERE note = ? AND kind = ?"
+        found = self._file.execute(f"SELECT number {where} AND value = ?", key).fetchone()
+        if not found:
+            found = self._file.execute(f"SELECT count(*) + 1 {where}", key[:2]).fetchone()
+            self._file.execute("INSERT INTO numbers VALUES (?, ?, ?, ?)", [*key, *found])
+        return int(found[0])
+
+    def remember(self, passage_id: str, note: str, text: str, findings: list[Finding]) -> None:
+        """A text that has become (part of) the passage with this new id: evidence is quoted from what it was."""
+        self._file.execute("INSERT INTO changed VALUES (?, ?, ?, ?)", [passage_id, note, text, json.dumps(findings)])
+
+    def notes_of(self, passage_id: str) -> set[str]:
+        """The notes of all passages that have become this one."""
+        return {note for (note,) in self._file.execute("SELECT note FROM changed WHERE passage_id = ?", [passage_id])}
+
+    def evidence(self, passage_id: str, span: str) -> str | None:
+        """What the stretch of a passage that `span` quotes has become, findings that it cuts whole; None when it is not from there."""
+        spoken = fold_quotes(span).split()
+        if not spoken:
+            return None
+        quoted = re.compile(r"\s+".join(map(re.escape, spoken)))
+        rows = self._file.execute(
+            "SELECT note, text, findings FROM changed WHERE passage_id = ? ORDER BY rowid", [passage_id]
+        )
+        for note, text, said in rows:
+            if match := quoted.search(plain_quotes(text)):
+                findings = [Finding(*each) for each in json.loads(said)]
+                touched = [each for each in findings if each.start < match.end() and match.start() < each.end]
+                start = min([match.start(), *(each.start for each in touched)])
+                end = max([match.end(), *(each.end for each in touched)])
+                inside = [each._replace(start=each.start - start, end=each.end - start) for each in touched]
+                return self.redacted(note, text[start:end], inside)
+        return None
