@@ -13,7 +13,7 @@ import traceback
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -53,6 +53,7 @@ RunDir = Annotated[
 Endpoint = Annotated[
     list[str] | None, typer.Option(metavar="URL", help="Ask this server, not the recipe's. May be repeated.")
 ]
+Executor = Literal["local", "slurm", "ray"]
 ConfigFile = Annotated[Path | None, typer.Option(metavar="YAML", help="A launch config of Accelerate.")]
 
 
@@ -97,19 +98,26 @@ def generate(
     tokens_per_second: Annotated[
         float | None, typer.Option(metavar="N", min=0, help="Of replies, for the hours of the dry run.")
     ] = None,
+    executor: Annotated[
+        Executor | None,
+        typer.Option(help="Ask by several tasks at once; Slurm and Ray as `generate` of the recipe says."),
+    ] = None,
+    tasks: Annotated[int, typer.Option(metavar="N", min=1, help="Shards of the notes, a task for each.")] = 4,
     run_dir: RunDir = None,
 ) -> None:
     """Notes → pairs, by an LLM behind a text-generation-inference endpoint."""
     limited = [] if limit is None else [f"generate.limit={limit}"]
     job = Job.of(recipe, [*(overrides or []), *_asking(endpoint), *limited], run_dir)
-    if not dry_run:
-        _perform("generate", job)
-        return
     _asks("generate", job)
     assert isinstance(job.recipe, DatasetRecipe)
-    from medembed.generate.estimate import estimate
+    if dry_run:
+        from medembed.generate.estimate import estimate
 
-    typer.echo(estimate(job.recipe, job.run, tokens_per_second))
+        typer.echo(estimate(job.recipe, job.run, tokens_per_second))
+    elif executor is None:
+        _perform("generate", job)
+    else:
+        _generate_in_shards(job, executor, tasks)
 
 
 @app.command()
@@ -263,6 +271,24 @@ def _perform(stage: str, job: Job, config_file: Path | None = None) -> Record:
         record = stages.perform(stage, job.recipe, job.run, skipped.append)
     _echo(report.line(record, skipped=bool(skipped)))
     return record
+
+
+def _generate_in_shards(job: Job, executor: Executor, tasks: int) -> None:
+    """Ask by several tasks, and merge; on Slurm both are only submitted."""
+    assert isinstance(job.recipe, DatasetRecipe)
+    try:
+        from medembed.generate import shards
+    except ImportError as error:
+        what, mend = f"the package {error.name} is not installed", f"Install it: `pip install 'medembed[{executor}]'`."
+        raise InputError.of(what, f"--executor {executor}", mend) from error
+    if stages.done("generate", job.recipe, job.run) or shards.ask_in_shards(job.recipe, job.run, executor, tasks):
+        shards.gather(job.recipe, job.run)
+        _perform("generate", job)
+        shards.deliver(job.recipe, job.run)
+    else:
+        _echo(
+            f"generate   {tasks} tasks and their merge are submitted; the same command submits again what did not end"
+        )
 
 
 def _asks(stage: str, job: Job) -> None:

@@ -29,6 +29,9 @@ class MedEmbedError(Exception):
         self.faults = faults
         super().__init__("\n".join(str(fault) for fault in faults))
 
+    def __reduce__(self) -> tuple[type["MedEmbedError"], tuple[Fault, ...]]:
+        return type(self), self.faults  # an error of another process arrives whole
+
     @classmethod
     def of(cls, what: str, where: str = "", mend: str = "") -> "MedEmbedError":
         return cls(Fault(what, where, mend))

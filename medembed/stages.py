@@ -44,10 +44,15 @@ def check(recipes: list[Recipe]) -> None:
     all_told(looks)
 
 
+def today(stage: str, recipe: Recipe, run: Run) -> str:
+    """The fingerprint that a stage would have if it were done now."""
+    said, read = import_module(f"medembed.{stage}").inputs(recipe, run)
+    return fingerprint(stage, said, read)
+
+
 def done(stage: str, recipe: Recipe, run: Run) -> Record | None:
     """The record of a stage that was done with the same recipe and inputs."""
-    said, read = import_module(f"medembed.{stage}").inputs(recipe, run)
-    return run.done(stage, fingerprint(stage, said, read))
+    return run.done(stage, today(stage, recipe, run))
 
 
 def perform(stage: str, recipe: Recipe, run: Run, skipping: Callable[[Record], None] = lambda record: None) -> Record:
@@ -55,8 +60,8 @@ def perform(stage: str, recipe: Recipe, run: Run, skipping: Callable[[Record], N
     module = import_module(f"medembed.{stage}")
     with no_space_is_told(f"doing `{stage}`"), run.locked():
         said, read = module.inputs(recipe, run)
-        today = fingerprint(stage, said, read)
-        if record := run.done(stage, today):
+        now = fingerprint(stage, said, read)
+        if record := run.done(stage, now):
             skipping(record)
             return record
-        return run.perform(stage, today, lambda: module.work(recipe, run), said)
+        return run.perform(stage, now, lambda: module.work(recipe, run), said)

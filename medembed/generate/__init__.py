@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from medembed.errors import InputError, RunError
-from medembed.generate.client import Client
 from medembed.generate.display import State, shown
-from medembed.generate.journal import Journal
 from medembed.generate.notes import read_notes, rows_of
-from medembed.generate.outcomes import Failure, Reply
 from medembed.generate.passages import Note
-from medembed.generate.prompt import Prompt, Request
+from medembed.generate.prompt import Prompt
 from medembed.generate.replies import read_reply
 from medembed.generate.tables import write_tables
+from medembed.llm.client import Client
+from medembed.llm.journal import Journal
+from medembed.llm.outcomes import Failure, Reply
+from medembed.llm.request import Request
 from medembed.recipe import DatasetRecipe, Generate
 from medembed.rows import Reject
 from medembed.run import Record, Run, by_frequency, sha256
@@ -30,7 +31,7 @@ from medembed.tokens import tokenizer_file
 log = logging.getLogger(__name__)
 
 # How it is asked, not what: these may change, and what was done is still done.
-_HOW = ("recorded", "concurrency", "timeout", "attempts", "patience", "price", "slurm", "ray")
+_HOW = ("recorded", "concurrency", "timeout", "attempts", "patience", "price", "store", "slurm", "ray")
 
 
 def inputs(recipe: DatasetRecipe, run: Run) -> tuple[Any, Any]:

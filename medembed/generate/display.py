@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, TextIO
 
-from medembed.generate.endpoints import Endpoint
-from medembed.generate.outcomes import Failure, Reply
 from medembed.generate.replies import Reading
+from medembed.llm.endpoints import Endpoint
+from medembed.llm.outcomes import Failure, Reply
 from medembed.recipe import Price
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from medembed.errors import InputError
 from medembed.generate import Served, open_journal, options_of
-from medembed.generate.client import Client
 from medembed.generate.display import cost
-from medembed.generate.journal import Journal
 from medembed.generate.notes import read_notes
-from medembed.generate.outcomes import Reply
 from medembed.generate.passages import Note
 from medembed.generate.prompt import Prompt
+from medembed.llm.client import Client
+from medembed.llm.journal import Journal
+from medembed.llm.outcomes import Reply
 from medembed.recipe import DatasetRecipe, Generate
 from medembed.run import Run
 from medembed.sources import check_sources

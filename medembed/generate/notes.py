@@ -6,8 +6,8 @@ Nothing is held but the hashes of what was seen, so a million notes pass through
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from medembed.generate.index import Index
 from medembed.generate.passages import Note, cut, normalise
+from medembed.llm.index import Index
 from medembed.recipe import Generate, Notes, is_local
 from medembed.rows import Reject, as_json, content_id
 from medembed.sources import read_rows

@@ -6,7 +6,6 @@ both is part of the prompt's version, so an edited prompt never takes old answer
 
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import yaml
 
 from medembed.errors import InputError
 from medembed.generate.passages import Note
+from medembed.llm.request import Request
 from medembed.recipe import Generate
 from medembed.tokens import count
 
@@ -23,22 +23,6 @@ _OF_LIMIT = 0.75
 _NUMBER = 4  # tokens of a passage's number: `[12]` and the line's end
 
 FOLDER = Path(__file__).parent / "prompts"
-
-
-@dataclass(frozen=True)
-class Request:
-    """One chat completion that is asked for: all that shapes its answer but the model."""
-
-    note_id: str
-    prompt_version: str
-    messages: list[dict[str, str]]
-    schema: dict[str, Any]
-    sampling: dict[str, float]
-
-    def key(self, model: str) -> str:
-        """The name of this request to `model`: a SHA-256 over everything that shapes the answer."""
-        said = [self.prompt_version, self.messages, self.schema, self.sampling, model]
-        return hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 class Prompt:

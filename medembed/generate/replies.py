@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from medembed.generate.outcomes import Failure, Reply
 from medembed.generate.passages import normalise
+from medembed.llm.outcomes import Failure, Reply
 from medembed.recipe import QueryType
 from medembed.rows import stands_in
 

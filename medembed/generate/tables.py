@@ -14,12 +14,12 @@ from typing import Any
 from tqdm import tqdm
 
 from medembed.errors import InputError, RunError
-from medembed.generate.index import Index
-from medembed.generate.journal import Journal
-from medembed.generate.outcomes import Reply
 from medembed.generate.passages import Note
 from medembed.generate.prompt import Prompt
 from medembed.generate.replies import Pair, read_reply
+from medembed.llm.index import Index
+from medembed.llm.journal import Journal
+from medembed.llm.outcomes import Reply
 from medembed.recipe import Generate
 from medembed.rows import CORPUS, PAIRS, Reject, as_json, content_id, passage_input
 from medembed.tables import Row, rejecting, writing

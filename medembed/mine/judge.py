@@ -15,10 +15,10 @@ import jinja2
 from tqdm import tqdm
 
 from medembed.errors import RunError
-from medembed.generate.client import Client
-from medembed.generate.journal import Journal
-from medembed.generate.outcomes import Failure, Reply
-from medembed.generate.prompt import Request
+from medembed.llm.client import Client
+from medembed.llm.journal import Journal
+from medembed.llm.outcomes import Failure, Reply
+from medembed.llm.request import Request
 from medembed.mine.suspects import ANSWERS, DOES_NOT, NO_VERDICT
 from medembed.recipe import Generate, Judge
 

@@ -106,6 +106,7 @@ class Generate(Strict):
     attempts: Count = 5  # for a request that fails in passing
     patience: Annotated[float, Field(ge=0)] = 600  # seconds that all endpoints may be away before the run stops
     price: Price | None = None
+    store: str | None = None  # where shards keep their journals: any path of fsspec (s3://…); the run folder when none
     slurm: Slurm | None = None
     ray: Ray = Ray()
 

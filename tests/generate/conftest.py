@@ -77,4 +77,4 @@ def generate(tmp_path: Path) -> Callable[..., tuple[Record, Run]]:
 
 @pytest.fixture(autouse=True)
 def quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medembed.generate.outcomes.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("medembed.llm.outcomes.FIRST_PAUSE", 0.01)

@@ -13,8 +13,8 @@ import pytest
 
 from medembed.generate import display
 from medembed.generate.display import State, shown
-from medembed.generate.outcomes import Reply
 from medembed.generate.replies import Reading
+from medembed.llm.outcomes import Reply
 from medembed.recipe import Price
 from tests.fixtures.tgi import TGI
 from tests.generate.test_killed import SCRIPT

@@ -14,13 +14,14 @@ import pytest
 
 from medembed.errors import InputError, MedEmbedError, RunError
 from medembed.generate import ask
-from medembed.generate.journal import Journal
 from medembed.generate.notes import read_notes
+from medembed.llm.journal import Journal
 from medembed.recipe import Notes, Pairs
 from medembed.rows import CORPUS, PAIRS, content_id, passage_input, stands_in
 from medembed.tokens import count
 from tests.fixtures.tgi import TGI
 from tests.generate.conftest import note
+from tests.llm.asking import dies_after
 
 
 def parquet(run: Any) -> dict[str, bytes]:
@@ -282,3 +283,17 @@ def test_no_error_quotes_a_note(make_recipe, generate, tmp_path):
     with pytest.raises(MedEmbedError) as raised:
         generate(recipe.model_copy(update={"notes": [Notes(source=str(headless), license="cc0-1.0")]}))
     assert "Doe" not in str(raised.value) and "has no column text" in str(raised.value)
+
+
+def test_when_all_endpoints_are_gone_the_run_stops_after_its_patience_and_later_goes_on(make_recipe, generate):
+    with TGI(seconds=0.01) as tgi:
+        recipe = make_recipe(20, endpoints=[tgi.url], attempts=3, patience=0.2)
+        tgi.faults = dies_after(tgi, 8)
+        with pytest.raises(RunError, match="no endpoint answers any more"):
+            generate(recipe)
+        tgi.dead, tgi.faults, asked = False, [], len(tgi.asked)
+        record, run = generate(recipe)
+        assert record.counts["pairs"] == 120 and not record.rejects
+        assert 20 - 8 <= len(tgi.asked) - asked <= 20 - 4
+    statuses = [json.loads(line)["status"] for line in (run.folder / "journal.jsonl").open()]
+    assert statuses == ["ok"] * 20

@@ -7,10 +7,10 @@ import jsonschema
 import pytest
 
 from medembed import resources
-from medembed.generate.outcomes import Reply
 from medembed.generate.passages import Note
 from medembed.generate.prompt import FOLDER, Prompt
 from medembed.generate.replies import read_reply
+from medembed.llm.outcomes import Reply
 from medembed.recipe import Generate, QueryType
 
 TYPES = get_args(QueryType)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medembed.generate.outcomes import Failure, Reply
 from medembed.generate.replies import read_reply
+from medembed.llm.outcomes import Failure, Reply
 from medembed.rows import REJECTS, as_json, stands_in
 
 PASSAGES = (

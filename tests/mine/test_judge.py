@@ -10,7 +10,7 @@ import pytest
 
 from medembed import stages
 from medembed.errors import RunError
-from medembed.generate.outcomes import Failure, Reply
+from medembed.llm.outcomes import Failure, Reply
 from medembed.mine.judge import read_verdict
 from medembed.mine.suspects import ANSWERS, DOES_NOT, NO_VERDICT, Verdicts, dropped, relabelled
 from medembed.mine.triplets import Graded

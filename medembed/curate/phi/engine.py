@@ -70,7 +70,7 @@ def _analyzer(model: str | None) -> AnalyzerEngine:
     return AnalyzerEngine(registry=RecognizerRegistry(recognisers), nlp_engine=nlp)
 
 
-class _Patterns(LocalRecognizer):
+class _Patterns(LocalRecognizer):  # type: ignore[misc]
     """Regular expressions of one class. Presidio's own `PatternRecognizer` skips, with a log line alone, a pattern that took too long."""
 
     def __init__(

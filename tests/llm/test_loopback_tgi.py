@@ -8,7 +8,7 @@ import httpx2
 import jsonschema
 import pytest
 
-from medembed.generate.servers import DIALECTS, PROBE
+from medembed.llm.servers import DIALECTS, PROBE
 from tests.fixtures.tgi import TGI
 
 SHAPES = json.loads((Path(__file__).parents[1] / "fixtures" / "tgi_shapes.json").read_text())

@@ -6,8 +6,8 @@ little more after each round of answers, less in proportion to what was refused.
 
 import time
 
-from medembed.generate.outcomes import Failure, Reply
-from medembed.generate.servers import Server
+from medembed.llm.outcomes import Failure, Reply
+from medembed.llm.servers import Server
 
 UNSTATED = 32  # requests at once to begin with, where a server does not state how many it takes
 MOST = 512  # and so many at most, if the recipe sets no limit either

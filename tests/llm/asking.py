@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from medembed.generate.client import Client
-from medembed.generate.outcomes import Failure, Reply
 from medembed.generate.passages import Note
-from medembed.generate.prompt import Prompt, Request
+from medembed.generate.prompt import Prompt
+from medembed.llm.client import Client
+from medembed.llm.outcomes import Failure, Reply
+from medembed.llm.request import Request
 from medembed.recipe import Generate
 from tests.fixtures.tgi import TGI
 
@@ -41,3 +42,11 @@ def about_notes(prompt: Prompt, requests: int) -> Iterator[Request]:
     for n in range(requests):
         passage = f"Plan: start aspirin {n} mg and review the patient in clinic after {n} weeks. Bloods on arrival."
         yield prompt.request(Note(f"note-{n}", "", (passage,), "notes.jsonl", "cc0-1.0"))
+
+
+def dies_after(tgi: TGI, requests: int) -> Callable[[str], str]:
+    def fault(_: str) -> str:
+        tgi.dead = tgi.dead or len(tgi.asked) > requests
+        return "reset" if tgi.dead else ""
+
+    return fault

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medembed.generate.endpoints import Window
+from medembed.llm.endpoints import Window
 
 
 def after(window: Window, *, answered: int = 0, refused: int = 0, full: bool = True) -> float:

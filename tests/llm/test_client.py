@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from medembed.errors import RunError
-from medembed.generate.client import Client
-from medembed.generate.outcomes import Failure, Reply
+from medembed.llm.client import Client
+from medembed.llm.outcomes import Failure, Reply
 from tests.fixtures.tgi import TGI
-from tests.generate.asking import ask
+from tests.llm.asking import ask, dies_after
 
 
 @pytest.mark.parametrize("fault", ["429", "404", "500", "503", "424", "reset", "stall", "cut", "no completion"])
@@ -147,7 +147,7 @@ def test_requests_are_taken_only_as_there_is_room_for_them(monkeypatch):
             yield request
 
     from tests.generate import asking
-    from tests.generate.asking import about_notes
+    from tests.llm.asking import about_notes
 
     monkeypatch.setattr(asking, "about_notes", counted)
     with TGI(seconds=0.01) as tgi:
@@ -221,20 +221,6 @@ def test_the_only_endpoint_may_be_away_for_a_while_and_no_request_pays_for_it(ca
     assert caplog.text.count("no endpoint answers; waiting up to") == 1
 
 
-def test_when_all_endpoints_are_gone_the_run_stops_after_its_patience_and_later_goes_on(make_recipe, generate):
-    with TGI(seconds=0.01) as tgi:
-        recipe = make_recipe(20, endpoints=[tgi.url], attempts=3, patience=0.2)
-        tgi.faults = dies_after(tgi, 8)
-        with pytest.raises(RunError, match="no endpoint answers any more"):
-            generate(recipe)
-        tgi.dead, tgi.faults, asked = False, [], len(tgi.asked)
-        record, run = generate(recipe)
-        assert record.counts["pairs"] == 120 and not record.rejects
-        assert 20 - 8 <= len(tgi.asked) - asked <= 20 - 4
-    statuses = [json.loads(line)["status"] for line in (run.folder / "journal.jsonl").open()]
-    assert statuses == ["ok"] * 20
-
-
 def test_a_server_that_only_refuses_is_given_up_after_patience():
     def watch(_: Client) -> None:
         tgi.slots = 0
@@ -283,11 +269,3 @@ def watched(look: Callable[[Client], object], *servers: TGI, **settings: object)
     outcomes = ask(*servers, watch=lambda client: seen.append(look(client)), **settings)  # type: ignore[arg-type]
     assert all(isinstance(outcome, Reply) for outcome in outcomes)
     return seen
-
-
-def dies_after(tgi: TGI, requests: int) -> Callable[[str], str]:
-    def fault(_: str) -> str:
-        tgi.dead = tgi.dead or len(tgi.asked) > requests
-        return "reset" if tgi.dead else ""
-
-    return fault

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from medembed.errors import InputError
-from medembed.generate.index import Index
-from medembed.generate.outcomes import Failure, Reply
-from medembed.generate.prompt import Request
+from medembed.llm.index import Index
+from medembed.llm.outcomes import Failure, Reply
+from medembed.llm.request import Request
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medembed.generate.index import Index
+from medembed.llm.index import Index
 
 
 @given(st.lists(st.tuples(st.text(st.characters(codec="utf-8"), max_size=3), st.integers(0, 2**64 - 2))))

@@ -18,9 +18,9 @@ from huggingface_hub import AsyncInferenceClient, ChatCompletionOutput
 from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError
 
 from medembed.errors import InputError, MedEmbedError, RunError
-from medembed.generate.outcomes import Failure, Reply, pause, read_completion, read_error
-from medembed.generate.prompt import Request
-from medembed.generate.sessions import KEY, START_UP
+from medembed.llm.outcomes import Failure, Reply, pause, read_completion, read_error
+from medembed.llm.request import Request
+from medembed.llm.sessions import KEY, START_UP
 
 log = logging.getLogger(__name__)
 

@@ -16,11 +16,11 @@ from typing import Any, Self
 from huggingface_hub import AsyncInferenceClient, set_async_client_factory
 
 from medembed.errors import Fault, InputError, MedEmbedError, RunError
-from medembed.generate.endpoints import Endpoint
-from medembed.generate.outcomes import Failure, Reply, pause
-from medembed.generate.prompt import Request
-from medembed.generate.servers import Server, key_must_fit
-from medembed.generate.sessions import TIMEOUT, session
+from medembed.llm.endpoints import Endpoint
+from medembed.llm.outcomes import Failure, Reply, pause
+from medembed.llm.request import Request
+from medembed.llm.servers import Server, key_must_fit
+from medembed.llm.sessions import TIMEOUT, session
 from medembed.recipe import Generate
 
 log = logging.getLogger(__name__)

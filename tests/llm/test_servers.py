@@ -9,12 +9,12 @@ from email.utils import format_datetime
 import pytest
 
 from medembed.errors import InputError
-from medembed.generate.client import Client
-from medembed.generate.outcomes import Reply, retry_after
-from medembed.generate.servers import Identity
+from medembed.llm.client import Client
+from medembed.llm.outcomes import Reply, retry_after
+from medembed.llm.servers import Identity
 from medembed.recipe import Generate
 from tests.fixtures.tgi import TGI
-from tests.generate.asking import ask
+from tests.llm.asking import ask
 
 
 def identities(*servers: TGI, **options: object) -> tuple[Client, list[Identity]]:

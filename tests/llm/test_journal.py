@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from medembed.errors import InputError
-from medembed.generate.journal import Journal
-from medembed.generate.outcomes import Failure, Reply
-from medembed.generate.prompt import Request
+from medembed.llm.journal import Journal
+from medembed.llm.outcomes import Failure, Reply
+from medembed.llm.request import Request
 
 MODEL = "org/llm@abc"
 
