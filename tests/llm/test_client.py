@@ -146,7 +146,7 @@ def test_requests_are_taken_only_as_there_is_room_for_them(monkeypatch):
         for taken, request in enumerate(about_notes(prompt, requests), 1):  # noqa: B007
             yield request
 
-    from tests.generate import asking
+    from tests.llm import asking
     from tests.llm.asking import about_notes
 
     monkeypatch.setattr(asking, "about_notes", counted)

@@ -36,6 +36,7 @@ def recipe_of(folder: Path, model: Path, passages: int = 30, **said: Any) -> Dat
             "kind": "dataset",
             "name": "pairs",
             "pairs": [{"source": source, "license": "mit"}],
+            "curate": ["duplicates"],
             "split": {"dev": 0.3},
             "mine": options,
             "publish": {"folder": "x"},
