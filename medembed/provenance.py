@@ -23,7 +23,7 @@ from medembed.tasks import task_name
 
 FORMAT = 1
 MODEL_LICENCE = "apache-2.0"  # of the weights, unless the recipe says otherwise
-ORIGINS = ("pairs", "corpus", "negatives")  # the tables of a dataset whose sources are told
+ORIGINS = ("pairs", "corpus")  # the tables of a dataset whose sources are told
 LIBRARIES = (
     "accelerate",
     "datasets",
@@ -42,7 +42,7 @@ def manifest(recipe: Recipe, run: Run) -> dict[str, Any]:
     """What made the artifact of `recipe`, as far as the stages in `run` have been done; JSON values only."""
     records = {stage: record for stage in stages_of(recipe)[:-1] if (record := run.record(stage))}
     said = without_paths(_said(recipe))
-    origins = _origins(recipe, run) if isinstance(recipe, DatasetRecipe) else {}
+    origins = _origins(run) if isinstance(recipe, DatasetRecipe) else {}
     dataset = records["train"].facts.get("dataset") or {} if "train" in records else {}
     upstream = _upstream(dataset.get("provenance"))
     declared = _declared(recipe, dataset, upstream) if isinstance(recipe, ModelRecipe) else {}
@@ -109,20 +109,17 @@ def training_datasets(dataset: str, upstream: dict[str, Any] | None) -> list[str
 def decontamination(tasks: list[str], upstream: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
     """Of each task whether the training data was decontaminated against it, and how many rows that removed.
 
-    `state` is `decontaminated`; `in part`, where negatives also come from a corpus that did not go through the filter; or
-    `not checked`, also where no manifest of the dataset tells.
+    `state` is `decontaminated`, or `not checked`, also where no manifest of the dataset tells.
     """
     facts = _within(upstream, "stages", "curate", "facts", "decontaminate")
-    unchecked = _sources(upstream, "negatives")
     found: dict[str, dict[str, Any]] = {}
     for task in tasks:
         if not (of_task := _within(facts, "tasks", task)):
             found[task] = {"state": "not checked"}
             continue
-        state = {"state": "in part", "unchecked": unchecked} if unchecked else {"state": "decontaminated"}
         settings = {"revision": of_task.get("revision"), "ngram": facts.get("ngram"), "near": facts.get("near")}
         removed = {kind: _sum(_within(of_task, "removed", kind)) for kind in _within(of_task, "removed")}
-        found[task] = {**state, **settings, "removed": removed}
+        found[task] = {"state": "decontaminated", **settings, "removed": removed}
     return found
 
 
@@ -188,17 +185,10 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _origins(recipe: DatasetRecipe, run: Run) -> dict[str, list[dict[str, Any]]]:
-    """Where the rows of a dataset come from: how many of each source and licence, and of pairs also each generator.
-
-    Of a corpus that only negatives are drawn from, the licence is what the recipe says: unknown where a column says it.
-    """
+def _origins(run: Run) -> dict[str, list[dict[str, Any]]]:
+    """Where the rows of a dataset come from: how many of each source and licence, and of pairs also each generator."""
     extra = {"pairs": ["generator", "prompt_version"], "corpus": []}
-    told = {table: _counted(run, table, ["source", "license", *more]) for table, more in extra.items()}
-    if recipe.mine and (corpus := recipe.mine.corpus):
-        name = without_paths(corpus.source)
-        told["negatives"] = [{"source": name, "license": identify(corpus.license, name)}]
-    return told
+    return {table: _counted(run, table, ["source", "license", *more]) for table, more in extra.items()}
 
 
 def _counted(run: Run, table: str, keys: list[str]) -> list[dict[str, Any]]:

@@ -29,13 +29,14 @@ def check(recipes: list[Recipe]) -> None:
     Raises:
         InputError: with all that is wrong in all of them.
     """
-    from medembed import models, publish, sources
+    from medembed import curate, models, publish, sources
 
     looks: list[Callable[[], object]] = []
     for recipe in recipes:
         if isinstance(recipe, DatasetRecipe):
-            looks.append(partial(sources.check_sources, [*recipe.notes, *recipe.pairs]))
+            looks.append(partial(sources.check_sources, recipe.sources))
             looks += [partial(models.resolve, model) for model in recipe.models]
+            looks.append(partial(curate.check, recipe))
         else:
             from medembed.evaluate import check_tasks
 

@@ -111,12 +111,8 @@ def test_a_task_counts_as_decontaminated_only_where_the_dataset_says_so() -> Non
     }
 
 
-def test_negatives_of_a_corpus_that_nobody_filtered_make_it_in_part() -> None:
-    told = curated_against(NFCorpus=NFCORPUS)
-    told["origins"]["negatives"] = [{"source": "org/abstracts", "license": "unknown"}]
-    found = decontamination(["NFCorpus"], told)["NFCorpus"]
-    assert (found["state"], found["unchecked"]) == ("in part", ["org/abstracts"])
-    assert training_datasets("org/triplets", told) == ["org/triplets", "org/pairs", "notes.jsonl", "org/abstracts"]
+def test_a_model_learned_from_all_sources_of_its_dataset() -> None:
+    assert training_datasets("org/triplets", curated_against()) == ["org/triplets", "org/pairs", "notes.jsonl"]
 
 
 @pytest.mark.parametrize("told", [None, {}, {"stages": []}, curated_against(NFCorpus=["?"])])  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from medembed.curate import examples
 from medembed.curate.gather import gather
 from medembed.curate.sieve import Sieve, Stored
 from medembed.curate.sifting import account, left, rejects_of, sift
-from medembed.errors import RunError
+from medembed.errors import RunError, all_told
 from medembed.recipe import DatasetRecipe, Filter, Split
 from medembed.rows import PAIRS
 from medembed.run import Record, Run, replacing
@@ -30,13 +30,14 @@ from medembed.sources import source_hash
 
 
 def inputs(recipe: DatasetRecipe, run: Run) -> tuple[Any, Any]:
-    said = recipe.model_dump(mode="json", include={"pairs", "split"})
-    for source in said["pairs"]:
+    said = recipe.model_dump(mode="json", include={"pairs", "corpus", "split"})
+    for source in said["pairs"] + said["corpus"]:
         source["source"] = source["source"].rsplit("/", 1)[-1]  # the hash below says which file; its folder may move
     said["curate"] = [{each.name: _said(each)} for each in recipe.curate]
     return said, {
         "generate": run.finished("generate").outputs if recipe.generate else {},
         "pairs": [source_hash(source) for source in recipe.pairs],
+        "corpus": [source_hash(source) for source in recipe.corpus],
         "filters": [_reads(each) for each in recipe.curate],
     }
 
@@ -58,11 +59,21 @@ def work(recipe: DatasetRecipe, run: Run) -> Record:
     if not counts["train"]:
         mend = "rejects.parquet there says what each filter took."
         raise RunError.of("no pair is left for training", str(run.path("curate")), mend)
-    told = [
-        {"filter": each.name, "settings": _said(each), **done}
-        for each, done in zip(recipe.curate, filters, strict=True)
-    ]
-    return Record("curate", counts={"pairs in": sources["rows"], **counts}, rejects=rejects, facts={"filters": told})
+    told: list[dict[str, Any]] = []
+    facts: dict[str, Any] = {"filters": told}
+    for each, done in zip(recipe.curate, filters, strict=True):
+        facts |= {each.name: own} if (own := done.pop("facts")) else {}
+        told.append({"filter": each.name, "settings": _said(each), **done})
+    return Record("curate", counts={"pairs in": sources["rows"], **counts}, rejects=rejects, facts=facts)
+
+
+def check(recipe: DatasetRecipe) -> None:
+    """Look whether all filters have what they need, before anything starts.
+
+    Raises:
+        InputError: with all that is missing.
+    """
+    all_told(partial(_check, each) for each in recipe.curate)
 
 
 # ---- filters ---------------------------------------------------------------------------------------------------------
@@ -81,6 +92,13 @@ def _reads(each: Filter) -> Any:
     """What a filter reads besides rows and models."""
     reads = getattr(_module(each), "reads", None)
     return reads(getattr(each, each.name)) if reads else None
+
+
+def _check(each: Filter) -> None:
+    check = getattr(_module(each), "check", None)
+    if check:
+        check(getattr(each, each.name))
+    _reads(each)
 
 
 def _said(each: Filter) -> Any:

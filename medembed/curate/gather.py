@@ -1,6 +1,6 @@
-"""What curate starts from: generated pairs and labelled pairs in; one table of pairs, one of passages and one of rejects out.
+"""What curate starts from: generated pairs, labelled pairs, more passages in; one table of pairs, one of passages, one of rejects out.
 
-Passages of notes come first, then the positives of labelled pairs. A passage that comes twice stands once.
+Passages of notes come first, then the positives of labelled pairs, then the recipe's `corpus`. A passage that comes twice stands once.
 """
 
 from pathlib import Path
@@ -9,7 +9,6 @@ from medembed import tables
 from medembed.curate.sieve import Row
 from medembed.curate.sifting import DONE, to_do
 from medembed.recipe import DatasetRecipe
-from medembed.recipe import Pairs as PairsSource
 from medembed.rows import CORPUS, PAIRS, Reject, content_id, passage_input
 from medembed.run import Run, write_json
 from medembed.sources import read_rows
@@ -26,10 +25,15 @@ def gather(recipe: DatasetRecipe, run: Run, folder: Path) -> None:
         tables.rejecting(folder / "rejects.parquet") as (reject, _),
     ):
         seen: set[str] = set()
-        if recipe.generate:
-            for passage in tables.rows(run.path("generate", "corpus.parquet")):
+
+        def once(passage: Row) -> None:
+            if passage["passage_id"] not in seen:
                 seen.add(passage["passage_id"])
                 add_passage(passage)
+
+        if recipe.generate:
+            for passage in tables.rows(run.path("generate", "corpus.parquet")):
+                once(passage)
             for pair in tables.rows(run.path("generate", "pairs.parquet")):
                 rows += 1
                 add_pair(pair)
@@ -39,31 +43,38 @@ def gather(recipe: DatasetRecipe, run: Run, folder: Path) -> None:
                 if isinstance(row, Reject):
                     reject(row)
                     continue
-                pair, passage = labelled(row, source)
+                pair, passage = labelled(row)
                 add_pair(pair)
-                if passage["passage_id"] not in seen:
-                    seen.add(passage["passage_id"])
-                    add_passage(passage)
+                once(passage)
+        for more in recipe.corpus:
+            for row in read_rows(more):
+                if isinstance(row, Reject):
+                    reject(row)
+                else:
+                    once(passage_of(row, row["text"]))
     write_json(folder / DONE, {"rows": rows})
 
 
-def labelled(row: Row, source: PairsSource) -> tuple[Row, Row]:
+def labelled(row: Row) -> tuple[Row, Row]:
     """A user's own pair → a row of `pairs` and the row of `corpus` that is its positive."""
-    title, text = (row.get("title") or "").strip(), row["positive"].strip()
-    passage_id = content_id(title, text)
-    # Pairs of one document must not be torn apart by the split; without a column that names it, the positive stands for it.
-    note_id = content_id(str(row["note_id"])) if row.get("note_id") else passage_id
-    origin = {"source": row["source"], "license": row["license"]}
-    passage = {"passage_id": passage_id, "note_id": note_id, "text": text, "title": title, **origin}
+    passage = passage_of(row, row["positive"])
     pair = {
         "query": row["query"].strip(),
-        "positive": passage_input(title, text),
+        "positive": passage_input(passage["title"], passage["text"]),
         "query_type": row.get("query_type") or "labelled",
-        "passage_id": passage_id,
-        "note_id": note_id,
         "evidence": row.get("evidence"),
         "generator": None,
         "prompt_version": None,
-        **origin,
+        **{name: passage[name] for name in ("passage_id", "note_id", "source", "license")},
     }
     return pair, passage
+
+
+def passage_of(row: Row, text: str) -> Row:
+    """The row of `corpus` for a text of a source, named by its content."""
+    title, text = (row.get("title") or "").strip(), text.strip()
+    passage_id = content_id(title, text)
+    # Passages of one document must not be torn apart by the split; where no column names it, a passage stands for itself.
+    note_id = content_id(str(row["note_id"])) if row.get("note_id") else passage_id
+    named = {"passage_id": passage_id, "note_id": note_id, "text": text, "title": title}
+    return named | {"source": row["source"], "license": row["license"]}

@@ -60,7 +60,7 @@ def sift(make: Callable[[Stored], Sieve], stored: Stored, folder: Path) -> None:
             _pairs(sieve, stored, fates, folder, partial(take, "pairs"))
     reasons = by_frequency(counts["passages"] + counts["pairs"])
     removed = {f"{kind} removed": sum(those.values()) for kind, those in counts.items()}
-    write_json(folder / DONE, {**removed, "reasons": reasons, **sieve.facts()})
+    write_json(folder / DONE, {**removed, "reasons": reasons, "facts": sieve.facts()})
 
 
 def left(folders: list[Path], cache: Path) -> Stored:

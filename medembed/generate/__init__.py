@@ -54,7 +54,7 @@ def inputs(recipe: DatasetRecipe, run: Run) -> tuple[Any, Any]:
 
 def work(recipe: DatasetRecipe, run: Run) -> Record:
     options = options_of(recipe)
-    check_sources([*recipe.notes, *recipe.pairs])  # labelled pairs too: after all the asking would be late to be told
+    check_sources(recipe.sources)  # labelled pairs too: after all the asking would be late to be told
     with open_journal(options, run) as journal:
         if not options.endpoints:
             served = Served(_author(journal, options))

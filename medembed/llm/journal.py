@@ -141,8 +141,8 @@ class Journal:
             try:
                 self._know(json.loads(line), place, len(self._files) - 1)
             except (ValueError, LookupError, TypeError, RecursionError):
-                if not line.endswith(b"\n"):
-                    log.warning("%s: its last record is torn; that request will be asked again", path)
+                if not line.endswith(b"\n"):  # torn, or, in a file of another task, being written
+                    log.info("%s: its last record is not whole and does not count", path)
                     break
                 log.warning("%s:%d: is no record of a reply and is passed over", path, number)
             place += len(line)

@@ -16,20 +16,18 @@ import numpy as np
 from medembed import models, tables
 from medembed.errors import InputError, RunError
 from medembed.mine import report, teacher
-from medembed.mine.corpus import Corpus, Pairs, passages_of, read_corpus, read_pairs, same_as
+from medembed.mine.corpus import Corpus, Pairs, read_corpus, read_pairs, same_as
 from medembed.mine.pools import Pools, gather
 from medembed.mine.ranking import Embedded, rank
 from medembed.mine.suspects import VERDICTS, Verdicts, dropped, relabelled, suspicious
 from medembed.mine.triplets import Flags, Graded, choose, rows_of
 from medembed.recipe import DatasetRecipe, Mine
-from medembed.retrieval.embeddings import Integers, encode
-from medembed.rows import CORPUS, Reject, triplets_schema
+from medembed.retrieval.embeddings import encode
+from medembed.rows import Reject, triplets_schema
 from medembed.run import Record, Run, by_frequency, sha256
-from medembed.sources import read_rows, source_hash
 
 SPLITS = ("train", "dev")
 SPARES = 2  # pools are so many times as large as a row needs, where a teacher or a judge may drop some
-MORE = "more/corpus.parquet"  # the passages of `mine.corpus`
 PICTURE = "mining.png"
 
 
@@ -44,9 +42,6 @@ def inputs(recipe: DatasetRecipe, run: Run) -> tuple[Any, Any]:
     read |= {role: each.revision for role, each in resolved.items()}
     if options.teacher:
         said["teacher"]["model"] = resolved["teacher"].name
-    if options.corpus:
-        said["corpus"]["source"] = options.corpus.source.rsplit("/", 1)[-1]
-        read["corpus"] = source_hash(options.corpus)
     if options.judge:
         from medembed.mine.judge import Prompt
 
@@ -72,8 +67,6 @@ def work(recipe: DatasetRecipe, run: Run) -> Record:
     chosen = choose(left, options)
 
     record = _write(rows_of(pairs, corpus, pools, chosen, graded, options), pairs.split_names, rejects, options, run)
-    if options.corpus:
-        _write_corpus(corpus, np.append(pools.ids[chosen], pairs.positives), run)
     record.counts |= report.counts(pools, chosen, options)
     record.facts = _names(options, verdicts) | report.facts(pools, chosen, graded)
     if report.draw(run.path("mine", PICTURE), pools, chosen, graded):
@@ -88,21 +81,16 @@ def _options(recipe: DatasetRecipe) -> Mine:
 
 
 def _read(options: Mine, run: Run) -> tuple[Corpus, Pairs, list[Reject]]:
-    """The corpus, with the recipe's own passages behind the dataset's; the pairs of all splits; what cannot be used."""
+    """The corpus; the pairs of all splits; what cannot be used."""
     outputs = run.finished("curate").outputs
     tables_of_pairs = {
         split: run.path("curate", name) for split in SPLITS if (name := f"pairs-{split}.parquet") in outputs
     }
-    passages, rejects = [run.path("curate", "corpus.parquet")], []
-    if options.corpus:
-        passages.append(run.path("mine", MORE))
-        rejects = passages_of(read_rows(options.corpus), passages[-1])
-    corpus = read_corpus(passages)
+    corpus = read_corpus(run.path("curate", "corpus.parquet"))
     if len(corpus) <= (least := 1 if options.fewer == "keep" else options.negatives):
         what = f"{len(corpus)} passages cannot give {least} negatives a row"
-        raise InputError.of(what, "mine.negatives", "Lower it, or add passages: more notes, or `mine.corpus`.")
-    pairs, unknown = read_pairs(tables_of_pairs, corpus)
-    return corpus, pairs, rejects + unknown
+        raise InputError.of(what, "mine.negatives", "Lower it, or add passages: more notes, or a `corpus`.")
+    return corpus, *read_pairs(tables_of_pairs, corpus)
 
 
 def _embedded(pairs: Pairs, corpus: Corpus, options: Mine, run: Run) -> Embedded | None:
@@ -112,7 +100,7 @@ def _embedded(pairs: Pairs, corpus: Corpus, options: Mine, run: Run) -> Embedded
         encode,
         models.load(options.dense),
         models.resolve(options.dense).revision,
-        cache=run.path("mine", "embeddings"),
+        cache=run.path("embeddings"),
         batch_size=options.batch_size,
     )
     return Embedded(encoded(pairs.queries.column, "query"), encoded(corpus.texts.column, "document"))
@@ -197,19 +185,6 @@ def _write(
     pairs_in = run.finished("curate").counts
     counted = {"pairs in": sum(pairs_in.get(split, 0) for split in splits), "triplets": sum(written.values())}
     return Record("mine", counts=counted | written, rejects=by_frequency(counts))
-
-
-def _write_corpus(corpus: Corpus, used: Integers, run: Run) -> None:
-    """The corpus to publish: that of the dataset, and those of the recipe's own passages that a triplet names."""
-    waiting = set(corpus.ids.take(np.unique(used)).to_pylist())
-    with tables.writing(run.path("mine", "corpus.parquet"), CORPUS) as add:
-        for row in tables.rows(run.path("curate", "corpus.parquet")):
-            waiting.discard(row["passage_id"])
-            add(row)
-        for row in tables.rows(run.path("mine", MORE)):
-            if row["passage_id"] in waiting:
-                waiting.discard(row["passage_id"])
-                add(row)
 
 
 def _names(options: Mine, verdicts: Verdicts | None) -> dict[str, Any]:

@@ -18,8 +18,7 @@ import pyarrow.parquet as pq
 from medembed import tables
 from medembed.errors import InputError
 from medembed.retrieval.embeddings import Integers
-from medembed.rows import CORPUS, Reject, as_json, content_id, fold, passage_input
-from medembed.sources import Row
+from medembed.rows import Reject, as_json, fold, passage_input
 
 
 class Texts(Sequence[str]):
@@ -95,28 +94,27 @@ class Pairs:
         )
 
 
-def read_corpus(paths: list[Path]) -> Corpus:
-    """The passages of tables of `rows.CORPUS`; of several rows with one id the first.
+def read_corpus(path: Path) -> Corpus:
+    """The passages of a table of `rows.CORPUS`; of several rows with one id the first.
 
     Raises:
         InputError: two passages have one id and different texts.
     """
     ids, notes, texts, hashes = [], [], [], []
-    for path in paths:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(tables.GROUP, columns=["passage_id", "note_id", "title", "text"]):
-                columns = batch.to_pydict()
-                joined = list(map(passage_input, columns["title"], columns["text"]))
-                texts.append(pa.array(joined, pa.large_string()))
-                hashes.append(hashes_of(joined))
-                ids.append(batch.column("passage_id"))
-                notes.append(batch.column("note_id"))
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(tables.GROUP, columns=["passage_id", "note_id", "title", "text"]):
+            columns = batch.to_pydict()
+            joined = list(map(passage_input, columns["title"], columns["text"]))
+            texts.append(pa.array(joined, pa.large_string()))
+            hashes.append(hashes_of(joined))
+            ids.append(batch.column("passage_id"))
+            notes.append(batch.column("note_id"))
     every_id = pa.chunked_array(ids, pa.string()).combine_chunks()
     every_note = pa.chunked_array(notes, pa.string()).combine_chunks().dictionary_encode()
     every_text = pa.chunked_array(texts, pa.large_string()).combine_chunks()
     numbers = np.unique(np.concatenate([np.empty(0, np.uint64), *hashes]), return_inverse=True)[1]
     note_numbers = np.asarray(every_note.indices, np.int64)
-    first = _first_of_each(every_id, numbers, paths)
+    first = _first_of_each(every_id, numbers, path)
     if len(first) < len(every_id):
         every_id, every_text = every_id.take(first), every_text.take(first)
         numbers, note_numbers = numbers[first], note_numbers[first]
@@ -152,22 +150,6 @@ def read_pairs(paths: dict[str, Path], corpus: Corpus) -> tuple[Pairs, list[Reje
     return pairs, rejects
 
 
-def passages_of(rows: Iterable[Row | Reject], path: Path) -> list[Reject]:
-    """Write the rows of a `mine.corpus` source as a table of `rows.CORPUS`, named by their content as the dataset's own are."""
-    rejects: list[Reject] = []
-    with tables.writing(path, CORPUS) as add:
-        for row in rows:
-            if isinstance(row, Reject):
-                rejects.append(row)
-                continue
-            title, text = (row.get("title") or "").strip(), row["text"].strip()
-            passage_id = content_id(title, text)
-            note_id = content_id(row["note_id"]) if row.get("note_id") else passage_id
-            named = {"passage_id": passage_id, "note_id": note_id, "text": text, "title": title}
-            add(named | {"source": row["source"], "license": row["license"]})
-    return rejects
-
-
 def same_as(texts: Texts) -> Integers:
     """For each text the row in which it stands first, to the letter."""
     numbers = np.asarray(texts.column.dictionary_encode().indices, np.int64)
@@ -181,13 +163,13 @@ def hashes_of(texts: Iterable[str]) -> "np.ndarray[Any, np.dtype[np.uint64]]":
     return np.frombuffer(b"".join(digests), dtype="<u8")
 
 
-def _first_of_each(ids: pa.Array, texts: Integers, paths: list[Path]) -> Integers:
+def _first_of_each(ids: pa.Array, texts: Integers, path: Path) -> Integers:
     """The first row of each id. One id is one text, else nobody can say which passage a triplet means."""
     numbers = np.asarray(ids.dictionary_encode().indices, np.int64)
     first = np.unique(numbers, return_index=True)[1]
     if clashes := int((texts != texts[first][numbers]).sum()):
         what = f"{clashes} passages have the id of another one with a different text"
-        raise InputError.of(what, ", ".join(map(str, paths)), "Ids name contents: run `curate` again.")
+        raise InputError.of(what, str(path), "Ids name contents: run `curate` again.")
     return np.sort(first)
 
 

@@ -96,6 +96,7 @@ def contents(recipe: Recipe, run: Run) -> dict[str, Path | bytes]:
         files = _model_files(run)
     else:
         _may_be_public(recipe, made_of["origins"])
+        _holds_no_identifiers(recipe, made_of["stages"]["curate"]["facts"].get("phi"))
         tables = _tables(recipe, run)
         card = cards.dataset_card(made_of, {config: _described(splits) for config, splits in tables.items()})
         files = {
@@ -167,6 +168,20 @@ def _may_be_public(recipe: Recipe, origins: dict[str, list[dict[str, Any]]]) -> 
         what = f"`publish.license: {said}` asks less than the sources do: {', '.join(licences_of(origins))}"
         mend = "Leave it out: the licence is then computed."
         raise InputError.of(what, f"publish.repo: {recipe.publish.repo}", mend)
+
+
+def _holds_no_identifiers(recipe: DatasetRecipe, phi: dict[str, Any] | None) -> None:
+    """A gate for public repositories; private ones and folders pass."""
+    if not recipe.publish.repo or recipe.publish.private:
+        return
+    where = f"publish.repo: {recipe.publish.repo}"
+    if phi is None:
+        mend = "Add `- phi: redact` under `curate`, say `publish.private: true`, or publish to a folder."
+        raise InputError.of("nobody has looked for personal health information", where, mend)
+    if left := {kind: rows for kind, rows in phi["remaining"].items() if kind in phi["direct"]}:
+        told = ", ".join(f"{kind} {rows:,}" for kind, rows in left.items())
+        mend = "Say `phi: redact` or `phi: block` under `curate`, `publish.private: true`, or publish to a folder."
+        raise InputError.of(f"identifiers of persons are left in the data: {told}", where, mend)
 
 
 def _done_as_it_is_told(stage: str, record: Record, recipe: Recipe, run: Run) -> None:

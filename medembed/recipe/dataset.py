@@ -26,7 +26,7 @@ class Pairs(Source):
 
 
 class Corpus(Source):
-    """Passages to mine negatives from: columns `text` and, where there are such, `title`, `note_id`."""
+    """Passages besides those of notes and pairs, for negatives: columns `text` and, where there are such, `title`, `note_id`."""
 
     required = ("text",)
     optional = ("title", "note_id")
@@ -284,7 +284,6 @@ class Mine(Strict):
     """Pairs → triplets: hard negatives from the passage corpus."""
 
     retriever: Annotated[list[Model | Literal["bm25"]], Field(min_length=1, max_length=2)]  # two: ranks fused
-    corpus: Corpus | None = None  # passages besides those of the dataset
     negatives: Annotated[int, Field(ge=1, le=100)] = 4
     ranks: tuple[Count, Count] = (1, 50)  # the window of ranks that negatives are taken from
     relative_margin: Margin | None = 0.95  # a negative scores below this share of the positive's score
@@ -333,6 +332,7 @@ class DatasetRecipe(Strict):
     notes: list[Notes] = []
     generate: Generate | None = None
     pairs: list[Pairs] = []
+    corpus: list[Corpus] = []
     curate: list[Filter] = [
         Filter(evidence=True),
         Filter(duplicates=Duplicates()),
@@ -352,7 +352,15 @@ class DatasetRecipe(Strict):
             raise ValueError("`mine.judge` asks the servers under `generate.endpoints`: name some")
         if self.publish.ask:
             raise ValueError("`publish.ask` belongs to a model's recipe: a dataset answers no query")
+        for once in ("phi", "decontaminate"):
+            if [each.name for each in self.curate].count(once) > 1:
+                raise ValueError(f"the filter `{once}` stands twice under `curate`: name all its settings in one place")
         return self
+
+    @property
+    def sources(self) -> list[Source]:
+        """All sources of rows."""
+        return [*self.notes, *self.pairs, *self.corpus]
 
     @property
     def models(self) -> list[Model]:

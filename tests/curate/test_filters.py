@@ -11,7 +11,7 @@ from medembed.curate import split_of
 from medembed.curate.copies import copied
 from medembed.curate.gather import labelled
 from medembed.errors import InputError
-from medembed.recipe import Filter, Pairs, Split
+from medembed.recipe import Filter, Split
 from medembed.rows import content_id
 from tests.curate.rows import pair, sifted
 
@@ -133,10 +133,9 @@ def test_a_notes_rows_stay_in_one_split_and_the_share_is_kept() -> None:
 
 
 def test_pairs_of_one_document_share_a_note_id_that_does_not_show_the_users_own() -> None:
-    source = Pairs(source="org/pairs", license="mit")
     row = {"query": "q", "positive": "p", "title": "T", "note_id": "MRN-123", "source": "s", "license": "mit"}
-    found, passage = labelled(row, source)
-    other, _ = labelled(row | {"positive": "p2"}, source)
+    found, passage = labelled(row)
+    other, _ = labelled(row | {"positive": "p2"})
     assert found["note_id"] == other["note_id"] == passage["note_id"] != "MRN-123"
     assert found["passage_id"] == passage["passage_id"] != other["passage_id"]
     assert found["positive"] == "T p"

@@ -78,7 +78,7 @@ def sift(
             "positive": passage_input(now["title"], now["text"]),
         }
         said.append(sieve.pair(row | moved))
-    return list(out.values()), said, sieve.facts()["phi"]
+    return list(out.values()), said, sieve.facts()
 
 
 REDACT = Phi(policy="redact")
@@ -193,10 +193,10 @@ def test_a_spacy_model_finds_names_that_nothing_around_them_shows(tmp_path: Path
 
 def test_what_is_missing_is_told_with_its_mend(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"there is no spaCy model en_not_there\n.*spacy download"):
-        phi.check(Phi(policy="report", model="en_not_there"))
+        phi.reads(Phi(policy="report", model="en_not_there"))
     monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
     with pytest.raises(InputError, match=r"pip install 'medembed\[phi\]'"):
-        phi.check(REDACT)
+        phi.reads(REDACT)
 
 
 def test_no_logger_tells_a_text(finder: Finder, caplog: pytest.LogCaptureFixture) -> None:

@@ -19,6 +19,7 @@ from medembed.recipe import DatasetRecipe
 from medembed.rows import content_id, passage_input
 from medembed.run import Record, Run
 from tests.curate.rows import pair, sifted
+from tests.fixtures.beir import write_beir
 
 
 def recipe_of(folder: Path, rows: list[dict[str, Any]], **sections: Any) -> DatasetRecipe:
@@ -55,6 +56,27 @@ def test_every_row_is_kept_or_stands_in_the_rejects_with_its_reason(tmp_path: Pa
     rejects = run.read("curate", "rejects").to_pylist()
     assert all(row["where"] and row["reason"] for row in rejects)
     assert run.read("curate", "corpus").num_rows == 41  # a rejected query does not take its passage with it
+
+
+def test_more_passages_go_through_the_same_filters_and_stand_once(tmp_path: Path) -> None:
+    more = [{"text": f"Nothing of note number {n}.", "title": "More"} for n in range(5)]
+    source = tmp_path / "more.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in [*more, more[0], {"text": " "}]), encoding="utf-8")
+    corpus = [{"source": str(source), "license": "cc0-1.0"}]
+    test = tmp_path / "test"
+    write_beir(
+        test,
+        passages=[("d", "", "nothing of note number 3 indeed")],
+        queries=[("q", "anything")],
+        judgments=[("q", "d", 1)],
+    )
+    filters = [{"decontaminate": {"tasks": [str(test)], "ngram": 5}}]
+    record, run = curate(tmp_path, GOOD[:3], corpus=corpus, curate=filters)
+    assert record.rejects == {"decontaminate: test": 1, "empty text": 1}
+    passages = run.read("curate", "corpus").to_pylist()
+    assert [row["title"] for row in passages] == [""] * 3 + ["More"] * 4
+    assert {row["license"] for row in passages[3:]} == {"cc0-1.0"} and record.counts["pairs in"] == 3
+    assert record.facts["decontaminate"]["tasks"]["test"]["removed"]["passages"]["n-gram"] == 1
 
 
 def test_the_report_says_what_each_filter_took(tmp_path: Path) -> None:
@@ -133,7 +155,7 @@ def test_a_changed_passage_gets_a_new_id_and_its_pairs_follow() -> None:
     ]
     assert result.reasons == ["duplicate passage", "empty visit", "passage: empty visit"]
     assert result.account["passages removed"] == 2 and result.account["pairs removed"] == 1
-    assert result.account["found"] == 2
+    assert result.account["facts"]["found"] == 2
 
 
 def test_what_becomes_equal_to_a_later_passage_stands_once() -> None:

@@ -15,7 +15,7 @@ from medembed.errors import InputError, RunError
 from medembed.mine.corpus import read_corpus
 from medembed.recipe import Mine
 from medembed.rows import CORPUS
-from tests.mine.conftest import Mined, write
+from tests.mine.conftest import Mined
 
 
 def test_scores_are_the_retrievers_cosines(mine: Mined, tiny_model: Path) -> None:
@@ -80,27 +80,6 @@ def test_a_row_with_fewer_negatives_is_kept_filled_or_rejected_as_the_recipe_say
     assert all(len(row["negative_ids"]) == 3 for row in run.read("mine", "triplets-train").to_pylist())
 
 
-def test_passages_of_the_recipes_own_corpus_are_negatives_and_stand_in_the_corpus_to_publish(
-    mine: Mined, tmp_path: Path
-) -> None:
-    more = [{"text": f"sign {n} of nothing", "title": "More", "id": n} for n in range(40)]
-    source = write(tmp_path / "more.jsonl", [*more, {"text": " "}, more[0]])
-    record, run = mine(corpus={"source": source, "license": "cc0-1.0"}, relative_margin=None)
-    assert record.rejects["empty text"] == 1
-    published = {row["passage_id"]: row for row in run.read("mine", "corpus").to_pylist()}
-    own = run.read("curate", "corpus")
-    used = {
-        i
-        for split in ("train", "dev")
-        for ids in run.read("mine", f"triplets-{split}")["negative_ids"].to_pylist()
-        for i in ids
-    }
-    added = set(published) - set(own["passage_id"].to_pylist())
-    assert added == used - set(own["passage_id"].to_pylist()) != set()
-    assert len(published) == run.read("mine", "corpus").num_rows == own.num_rows + len(added)
-    assert {published[i]["license"] for i in added} == {"cc0-1.0"}
-
-
 def test_the_record_tells_of_scores_ranks_and_what_was_left_out(mine: Mined) -> None:
     record, _ = mine(relative_margin=0.99)
     facts = json.loads(json.dumps(record.facts))
@@ -142,12 +121,12 @@ def test_two_passages_with_one_id_and_different_texts_are_refused(tmp_path: Path
     row = {"passage_id": "p", "note_id": "n", "text": "a", "title": "", "source": "s", "license": "mit"}
     rows = [row, {**row, "text": "A."}, {**row, "passage_id": "q", "text": None}]
     pq.write_table(pa.Table.from_pylist(rows, schema=CORPUS), tmp_path / "corpus.parquet")
-    corpus = read_corpus([tmp_path / "corpus.parquet", tmp_path / "corpus.parquet"])
+    corpus = read_corpus(tmp_path / "corpus.parquet")
     assert corpus.ids.to_pylist() == ["p", "q"]  # the same passage again is no clash
     rows.append({**row, "text": "b"})
     pq.write_table(pa.Table.from_pylist(rows, schema=CORPUS), tmp_path / "corpus.parquet")
     with pytest.raises(InputError, match="1 passages have the id of another one with a different text"):
-        read_corpus([tmp_path / "corpus.parquet"])
+        read_corpus(tmp_path / "corpus.parquet")
 
 
 def test_a_retriever_that_gives_no_numbers_is_told(mine: Mined, tiny_model: Path, tmp_path: Path) -> None:

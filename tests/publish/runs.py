@@ -17,8 +17,64 @@ SECRET_TEXT = "Zyxomine was started"  # stands in every note: must never reach a
 GENERATOR = "meta-llama/Llama-3.3-70B-Instruct"
 
 
+PHI = {
+    "policy": "redact",
+    "engine": "presidio-analyzer 2.2.366",
+    "names": "patterns only",
+    "found": {"name": 3, "date": 11},
+    "remaining": {},
+    "direct": ["name", "phone"],
+}
+CURATED = {
+    "filters": [
+        {
+            "filter": "duplicates",
+            "settings": {"near": 0.85, "normalised": True, "of": ["pairs"]},
+            "passages removed": 0,
+            "pairs removed": 2,
+            "reasons": {"near-duplicate": 2},
+        },
+        {
+            "filter": "phi",
+            "settings": {"policy": "redact"},
+            "passages removed": 0,
+            "pairs removed": 0,
+            "reasons": {},
+        },
+        {
+            "filter": "decontaminate",
+            "settings": {"tasks": ["NFCorpus"], "ngram": 8},
+            "passages removed": 1,
+            "pairs removed": 1,
+            "reasons": {"decontaminate: NFCorpus": 2},
+        },
+    ],
+    "phi": PHI,
+    "decontaminate": {
+        "tasks": {
+            "NFCorpus": {
+                "revision": "ec0fa4fe99da2ff19ca1214b7966684033a58814",
+                "queries": 323,
+                "passages": 3633,
+                "removed": {
+                    "queries": {"query match": 1, "n-gram": 0, "near": 0},
+                    "passages": {"passage match": 0, "n-gram": 1, "near": 0},
+                },
+            }
+        },
+        "ngram": 8,
+        "near": None,
+    },
+}
+
+
 def dataset_run(
-    folder: Path, *, publish: dict[str, Any], license: str = "cc0-1.0", name: str = "tiny-triplets"
+    folder: Path,
+    *,
+    publish: dict[str, Any],
+    license: str = "cc0-1.0",
+    name: str = "tiny-triplets",
+    curated: dict[str, Any] = CURATED,
 ) -> tuple[Recipe, Run]:
     """Six pairs with two negatives each, one of them in `dev`; two rows were rejected."""
     (folder / "notes.jsonl").parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +141,7 @@ def dataset_run(
             {"corpus": (corpus, CORPUS), "pairs-train": (pairs[:5], PAIRS), "pairs-dev": (pairs[5:], PAIRS)},
             [],
             {"pairs in": 6, "pairs": 6},
-            {},
+            curated,
         )
         schema = triplets_schema(2)
         tables = {"triplets-train": (triplets[:5], schema), "triplets-dev": (triplets[5:], schema)}

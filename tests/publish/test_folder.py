@@ -13,7 +13,7 @@ from medembed.errors import InputError
 from medembed.provenance import manifest
 from medembed.publish import push
 from medembed.run import Run
-from tests.publish.runs import SECRET_TEXT, dataset_run, model_run
+from tests.publish.runs import PHI, SECRET_TEXT, dataset_run, model_run
 
 MINE = {"kind": "dataset", "name": "tiny"}
 
@@ -188,6 +188,21 @@ def test_results_of_another_model_are_not_published(tmp_path: Path, tiny_model: 
     weights.write_bytes(weights.read_bytes() + b"trained again")
     with pytest.raises(InputError, match="another model"):
         publish.inputs(recipe, run)
+
+
+def test_data_that_nobody_looked_through_for_persons_goes_to_no_public_repository(tmp_path: Path) -> None:
+    publishing = {"repo": "medembed/tiny"}
+    unseen = dataset_run(tmp_path / "unseen", publish=publishing, curated={"filters": []})
+    with pytest.raises(InputError, match="nobody has looked for personal health information") as caught:
+        publish.contents(*unseen)
+    assert "- phi: redact" in str(caught.value)
+    left = {"phi": PHI | {"policy": "report", "remaining": {"name": 3, "date": 11}}}
+    with pytest.raises(InputError, match=r"identifiers of persons are left in the data: name 3\n"):
+        publish.contents(*dataset_run(tmp_path / "left", publish=publishing, curated=left))
+    dates = {"phi": PHI | {"policy": "report", "remaining": {"date": 11}}}
+    assert publish.contents(*dataset_run(tmp_path / "dates", publish=publishing, curated=dates))
+    private = publishing | {"private": True}
+    assert publish.contents(*dataset_run(tmp_path / "private", publish=private, curated={"filters": []}))
 
 
 @pytest.mark.parametrize(

@@ -25,17 +25,12 @@ if TYPE_CHECKING:
 ENGINE = "presidio-analyzer"
 
 
-def check(setting: Phi) -> None:
-    """Whether what the gate needs is installed.
+def reads(setting: Phi) -> dict[str, str]:
+    """What decides, besides the rows, what is found: versions of the engine and of the model for names.
 
     Raises:
         InputError: Presidio, or the spaCy model that finds names, is missing.
     """
-    reads(setting)
-
-
-def reads(setting: Phi) -> dict[str, str]:
-    """What decides, besides the rows, what is found: versions of the engine and of the model for names. Raises as `check` does."""
     if not find_spec("presidio_analyzer"):
         mend = "Install it: pip install 'medembed[phi]'"
         raise InputError.of("the filter `phi` needs Presidio, which is not installed", "curate.phi", mend)
@@ -54,8 +49,8 @@ def _model_version(model: str) -> str:
 
 
 def sieve(setting: Phi, stored: Stored) -> Sieve:
-    """Raises InputError as `check` does."""
-    check(setting)
+    """Raises InputError as `reads` does."""
+    reads(setting)
     from medembed.curate.phi.engine import Finder
 
     gate = _Gate(setting, Finder(setting))
@@ -110,7 +105,7 @@ class _Gate:
         return row
 
     def facts(self) -> dict[str, Any]:
-        said = {
+        return {
             "policy": self._setting.policy,
             "engine": f"{ENGINE} {version(ENGINE)}",
             "names": self._setting.model or "patterns only",
@@ -118,7 +113,6 @@ class _Gate:
             "remaining": _by_class(self._remaining),
             "direct": list(DIRECT),
         }
-        return {"phi": said}
 
     def _find(self, notes: Iterable[str], text: str) -> list[Finding]:
         return merged([*self._finder.find(text), *self._known.names(notes, text)])
