@@ -132,6 +132,7 @@ def deliver(recipe: DatasetRecipe, run: Run) -> None:
     """Copy what the stage made to the recipe's store, where it names one."""
     if _options(recipe).store:
         store = _store(_options(recipe), run)
+        store.makedirs("generate", exist_ok=True)
         for path in [*sorted(run.path("generate").glob("*.parquet")), run.path("generate", "record.json")]:
             store.put_file(str(path), f"generate/{path.name}")
 

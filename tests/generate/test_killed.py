@@ -74,20 +74,26 @@ def size():
     return journal.stat().st_size if journal.exists() else 0
 
 
+def writing():
+    # this child, not one before it, has begun the second pass
+    return any(path.stat().st_mtime_ns > begun for path in folder.glob(".*.parquet.tmp"))
+
+
 for n in range(20):
+    begun = time.time_ns()
     (folder / "record.json").unlink(missing_ok=True)  # if it was quicker than the blow: let it write once more
     before, pid = size(), child()
     if n < 14:
         more = draw.randrange(1, 6000)
         struck = lambda: size() >= before + more
     else:  # in the second pass
-        struck = lambda: any(folder.glob(".*.tmp"))
+        struck = writing
     while os.waitpid(pid, os.WNOHANG) == (0, 0):
         if struck():
             time.sleep(draw.random() / 100)
             os.kill(pid, signal.SIGKILL)
             status = os.waitpid(pid, 0)[1]
-            phase = "writing" if any(folder.glob(".*.tmp")) else "asking"
+            phase = "writing" if writing() else "asking"
             print(phase if os.WIFSIGNALED(status) else "ended", flush=True)
             break
         time.sleep(0.0005)
