@@ -98,8 +98,10 @@ def contents(recipe: Recipe, run: Run) -> dict[str, Path | bytes]:
         _may_be_public(recipe, made_of["origins"])
         _holds_no_identifiers(recipe, made_of["stages"]["curate"]["facts"].get("phi"))
         tables = _tables(recipe, run)
-        card = cards.dataset_card(made_of, {config: _described(splits) for config, splits in tables.items()})
-        files = {
+        pictures = _pictures(run)
+        described = {config: _described(splits) for config, splits in tables.items()}
+        card = cards.dataset_card(made_of, described, next(iter(pictures), None))
+        files = pictures | {
             f"{config}/{split}-00000-of-00001.parquet": path
             for config, splits in tables.items()
             for split, path in splits.items()
@@ -124,6 +126,12 @@ def _tables(recipe: DatasetRecipe, run: Run) -> dict[str, dict[str, Path]]:
     """The tables of a dataset: config → split → file."""
     tables = {"corpus": {"train": run.path("curate", "corpus.parquet")}, "pairs": _splits(run, "curate", "pairs")}
     return tables | ({"triplets": _splits(run, "mine", "triplets")} if recipe.mine else {})
+
+
+def _pictures(run: Run) -> dict[str, Path | bytes]:
+    """The picture of the mining, where one was drawn."""
+    record = run.record("mine")
+    return {name: run.path("mine", name) for name in (record.outputs if record else {}) if name.endswith(".png")}
 
 
 def _splits(run: Run, stage: str, table: str) -> dict[str, Path]:

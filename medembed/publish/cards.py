@@ -44,6 +44,11 @@ MEANINGS = {
     "positive_score": "the retriever's score of the positive",
     "negative_scores": "and of each negative",
     "negative_ids": "passage ids of the negatives",
+    "positive_teacher_score": "the teacher's score of the positive, for distillation; empty without a teacher",
+    "negative_teacher_scores": "and of each negative",
+    "retriever_rank": "rank of the positive for its query in the round trip; empty where there was none",
+    "retriever_score": "and its score",
+    "reranker_score": "score of the pair by a cross-encoder; empty where none was asked",
 }
 
 
@@ -79,8 +84,8 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     )
 
 
-def dataset_card(manifest: Mapping[str, Any], tables: Mapping[str, Table]) -> str:
-    """The card of a dataset; see dataset_cards/dataset.md.jinja."""
+def dataset_card(manifest: Mapping[str, Any], tables: Mapping[str, Table], picture: str | None = None) -> str:
+    """The card of a dataset; see dataset_cards/dataset.md.jinja. `picture` is the path of that of the mining."""
     main = "triplets" if "triplets" in tables else "pairs"
     shown = {name: Table(table.rows, _short_columns(table.columns)) for name, table in tables.items()}
     return _render(
@@ -91,7 +96,8 @@ def dataset_card(manifest: Mapping[str, Any], tables: Mapping[str, Table]) -> st
         tables=shown,
         generated="generate" in manifest["recipe"],
         meaning=lambda column: MEANINGS.get(column, NOT_RECORDED),
-        facts=[(stage, list(flat(record["facts"]))) for stage, record in manifest["stages"].items() if record["facts"]],
+        made={stage: record["facts"] for stage, record in manifest["stages"].items()},
+        picture=picture,
         licences=licences_of(manifest["origins"]),
     )
 
@@ -189,6 +195,7 @@ def _render(kind: str, manifest: Mapping[str, Any], **more: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"points": _points, "difference": _difference, "cell": _cell, "counted": _counted}
+    environment.filters |= {"settings": _settings, "share": _share, "distributions": _distributions}
     repo = manifest["recipe"]["publish"].get("repo")
     commit, version = manifest["medembed"]["commit"], manifest["medembed"]["version"]
     source = f"git+https://github.com/medembed/medembed@{commit.removesuffix('-dirty')}" if commit else ""
@@ -257,4 +264,29 @@ def _cell(value: Any) -> str:
 
 
 def _counted(counts: Any) -> str:
-    return ", ".join(f"{name} {n}" for name, n in counts.items()) if counts else "none"
+    return ", ".join(f"{name} {n:,}" for name, n in counts.items() if n) or "none" if counts else "none"
+
+
+def _settings(said: Any) -> str:
+    """A filter's settings in short: names and numbers."""
+    if isinstance(said, Mapping):
+        return ", ".join(f"{name} {_settings(value)}" for name, value in said.items()) or "as they come"
+    return ", ".join(map(_settings, said)) if isinstance(said, list) else _cell(said)
+
+
+def _share(value: Any) -> str:
+    return f"{100 * value:.1f} %" if isinstance(value, int | float) else NOT_RECORDED
+
+
+def _distributions(facts: Any) -> Iterator[tuple[str, list[Any]]]:
+    """The rows of a table of distributions, from their deciles."""
+    shown = {
+        "score of positives": "positive_scores",
+        "score of negatives": "negative_scores",
+        "rank of negatives": "ranks",
+        "teacher's score of positives": "positive_teacher_scores",
+        "teacher's score of negatives": "negative_teacher_scores",
+    }
+    for name, key in shown.items():
+        if isinstance(facts, Mapping) and isinstance(found := facts.get(key), list) and len(found) == 11:
+            yield name, [found[at] for at in (0, 1, 5, 9, 10)]

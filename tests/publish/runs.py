@@ -133,7 +133,7 @@ def dataset_run(
             {"corpus": (corpus, CORPUS), "pairs": (pairs, PAIRS)},
             [reject],
             {"notes": 7, "pairs": 6},
-            {"model": GENERATOR},
+            {"generator": GENERATOR, "tokens": {"in": 9100, "out": 2300}},
         )
         _stage(
             run,
@@ -145,8 +145,13 @@ def dataset_run(
         )
         schema = triplets_schema(2)
         tables = {"triplets-train": (triplets[:5], schema), "triplets-dev": (triplets[5:], schema)}
-        retriever = {
-            "retriever": {"name": "BAAI/bge-small-en-v1.5", "revision": "5c38ec7c405ec4b44b94cc5a9bb96e735b38267a"}
+        mined = {
+            "retriever": {"name": "BAAI/bge-small-en-v1.5", "revision": "5c38ec7c405ec4b44b94cc5a9bb96e735b38267a"},
+            "positive_scores": [round(0.6 + n / 40, 4) for n in range(11)],
+            "negative_scores": [round(0.3 + n / 40, 4) for n in range(11)],
+            "ranks": list(range(1, 12)),
+            "candidates": {"in all": 60, "too close to the positive's score": 6},
+            "suspected_false_negatives": 0.1053,
         }
         _stage(
             run,
@@ -154,7 +159,7 @@ def dataset_run(
             tables,
             [reject._replace(reason="too few negatives")],
             {"pairs in": 6, "triplets": 6},
-            retriever,
+            mined,
         )
     return recipe, run
 
