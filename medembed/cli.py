@@ -279,7 +279,7 @@ def _generate_in_shards(job: Job, executor: Executor, tasks: int) -> None:
     try:
         from medembed.generate import shards
     except ImportError as error:
-        what, mend = f"the package {error.name} is not installed", f"Install it: `pip install 'medembed[{executor}]'`."
+        what, mend = f"the package {error.name} is not installed", "Install it: `pip install 'medembed[executors]'`."
         raise InputError.of(what, f"--executor {executor}", mend) from error
     if stages.done("generate", job.recipe, job.run) or shards.ask_in_shards(job.recipe, job.run, executor, tasks):
         shards.gather(job.recipe, job.run)

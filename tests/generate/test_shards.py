@@ -18,7 +18,7 @@ from medembed.rows import content_id
 from medembed.run import Run
 from tests.fixtures.tgi import TGI
 
-pytest.importorskip("datatrove", reason="needs the extra `local`: pip install 'medembed[local]'")
+pytest.importorskip("datatrove", reason="needs the extra `executors`")
 from medembed.generate import shards
 
 TABLES = ("corpus", "pairs", "rejects")
@@ -97,7 +97,7 @@ def test_killed_tasks_go_on_and_journals_are_kept_in_the_store(make_recipe, gene
 
 @pytest.mark.slow
 def test_ray_makes_what_one_process_makes(make_recipe, generate, tmp_path):
-    ray = pytest.importorskip("ray", reason="needs the extra `ray`: pip install 'medembed[ray]'")
+    ray = pytest.importorskip("ray", reason="needs the extra `ray`")
     with TGI() as tgi:
         _, whole = generate(make_recipe(8, endpoints=[tgi.url]), "whole")
     with TGI() as tgi:
