@@ -80,15 +80,19 @@ class Served:
         return cls(client.model, min((limit for limit in limits if limit is not None), default=None))
 
 
-async def ask(notes: Iterable[Note | Reject], options: Generate, journal: Journal, total: int | None = None) -> Served:
+async def ask(
+    notes: Iterable[Note | Reject], options: Generate, journal: Journal, total: int | None = None, among: int = 1
+) -> Served:
     """Ask about the notes that the journal does not know, and keep what is answered there; who answered.
+
+    One `among` several processes that do so takes its share of each server, and leaves the terminal to all.
 
     Raises:
         InputError: at the start, an endpoint is not what it should be.
         RunError: no endpoint is left that answers.
         OSError: the journal cannot be written.
     """
-    async with Client(options) as client:
+    async with Client(options, among) as client:
         served = Served.by(client, options)
         prompt = Prompt(options, served.input_tokens)
         log.info("%s answers at %s", client.model, ", ".join(options.endpoints))
@@ -98,6 +102,7 @@ async def ask(notes: Iterable[Note | Reject], options: Generate, journal: Journa
         def unanswered() -> Iterator[Request]:
             for note in notes:
                 if isinstance(note, Reject):
+                    state.unusable(note)
                     continue
                 request = prompt.request(note)
                 if request.key(client.model) in journal:
@@ -110,7 +115,7 @@ async def ask(notes: Iterable[Note | Reject], options: Generate, journal: Journa
             journal.append(request, client.model, outcome)
             state.tell(outcome, read_reply(outcome, asked.pop(request.note_id), options.queries))
 
-        async with shown(state):
+        async with shown(state, live=among == 1):
             await client.answer(unanswered(), ended)
             journal.flush()
     return served

@@ -18,6 +18,7 @@ from medembed.generate.replies import Reading
 from medembed.llm.endpoints import Endpoint
 from medembed.llm.outcomes import Failure, Reply
 from medembed.recipe import Price
+from medembed.rows import Reject
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -32,8 +33,9 @@ class State:
     """How far the asking is."""
 
     endpoints: Sequence[Endpoint]
-    total: int | None  # notes, as far as it is known
+    total: int | None  # rows of notes, as far as it is known
     price: Price | None
+    unused: int = 0  # rows that give no note
     known: int = 0  # notes whose request the journal knew
     ended: int = 0  # requests, in this run
     pairs: int = 0
@@ -41,6 +43,14 @@ class State:
     tokens_in: int = 0
     tokens_out: int = 0
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def done(self) -> int:
+        return self.unused + self.known + self.ended
+
+    def unusable(self, row: Reject) -> None:
+        self.unused += 1
+        self.rejects[row.reason] += 1
 
     def tell(self, outcome: Reply | Failure, reading: Reading) -> None:
         """One more request has ended."""
@@ -54,14 +64,13 @@ class State:
     def said(self) -> list[str]:
         """The facts, each in a few words."""
         seconds = max(time.monotonic() - self.started, 1e-9)
-        done = self.known + self.ended
-        facts = [f"{done:,} of {self.total:,} notes" if self.total else f"{done:,} notes"]
+        facts = [f"{self.done:,} of {self.total:,} notes" if self.total else f"{self.done:,} notes"]
         facts += [f"{self.known:,} known before"] if self.known else []
         facts += [f"{self.pairs:,} pairs", f"{self.tokens_out / seconds:,.0f} tokens/s"]
         if self.price:
             facts.append(f"cost {cost(self.price, self.tokens_in, self.tokens_out):,.2f}")
-        if self.total and self.ended and done <= self.total:
-            facts.append(f"{timedelta(seconds=round(seconds / self.ended * (self.total - done)))} left")
+        if self.total and self.ended and self.done <= self.total:
+            facts.append(f"{timedelta(seconds=round(seconds / self.ended * (self.total - self.done)))} left")
         return facts
 
     def rejected(self) -> str:
@@ -81,9 +90,9 @@ def cost(price: Price, tokens_in: float, tokens_out: float) -> float:
 
 
 @asynccontextmanager
-async def shown(state: State) -> AsyncIterator[None]:
-    """Show `state` during the block, and how it was at the end."""
-    with _screen() as (show, seconds):
+async def shown(state: State, *, live: bool = True) -> AsyncIterator[None]:
+    """Show `state` during the block, and how it was at the end; in lines of the log alone where it is not to be `live`."""
+    with _screen(live) as (show, seconds):
 
         async def keep_showing() -> None:
             while True:
@@ -101,18 +110,18 @@ async def shown(state: State) -> AsyncIterator[None]:
 
 
 @contextmanager
-def _screen() -> Iterator[tuple[Callable[[State], None], float]]:
+def _screen(live: bool) -> Iterator[tuple[Callable[[State], None], float]]:
     """How a state is shown, and how often."""
     from rich.console import Console
     from rich.live import Live
 
     console = Console(stderr=True)
-    if not console.is_terminal or console.is_dumb_terminal:
+    if not live or not console.is_terminal or console.is_dumb_terminal:
         yield lambda state: log.info("%s", "; ".join([*state.said(), state.rejected(), *state.servers()])), LOGGED_EVERY
         return
     written_to = sys.stderr
-    with Live(console=console, auto_refresh=False) as live, _logged_above(written_to):
-        yield lambda state: live.update(_picture(state), refresh=True), DRAWN_EVERY
+    with Live(console=console, auto_refresh=False) as picture, _logged_above(written_to):
+        yield lambda state: picture.update(_picture(state), refresh=True), DRAWN_EVERY
 
 
 @contextmanager
@@ -134,6 +143,6 @@ def _picture(state: State) -> "RenderableType":
     from rich.progress_bar import ProgressBar
     from rich.text import Text
 
-    bar = ProgressBar(total=state.total, completed=state.known + state.ended, pulse=state.total is None)
+    bar = ProgressBar(total=state.total, completed=state.done, pulse=state.total is None)
     lines = [" · ".join(state.said()), state.rejected(), *state.servers()]
     return Group(*(Text(line) for line in lines), bar)  # a bar ends without a line's end

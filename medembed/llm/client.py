@@ -29,11 +29,11 @@ Ended = Callable[[Request, Reply | Failure], None]
 
 
 class Client:
-    """The endpoints of a recipe, connected on entry, all serving one `model`."""
+    """The endpoints of a recipe, connected on entry, all serving one `model`; `among` so many clients that use them at once."""
 
-    def __init__(self, options: Generate) -> None:
+    def __init__(self, options: Generate, among: int = 1) -> None:
         self.endpoints: list[Endpoint] = []
-        self._options = options
+        self._options, self._among = options, among
         self._open = AsyncExitStack()
 
     @property
@@ -64,7 +64,7 @@ class Client:
             told = await asyncio.gather(*connecting, return_exceptions=True)
             _faults_are_told(told)
             _one_model(servers)
-            self.endpoints = [Endpoint(each, self._options.concurrency) for each in servers]
+            self.endpoints = [Endpoint(each, self._options.concurrency, self._among) for each in servers]
         except BaseException:
             await self._open.aclose()
             raise

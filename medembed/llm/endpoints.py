@@ -51,15 +51,15 @@ class Window:
 class Endpoint:
     """A server, the requests that it has in flight, and how it does at the moment."""
 
-    def __init__(self, server: Server, concurrency: int | None) -> None:
+    def __init__(self, server: Server, concurrency: int | None, among: int) -> None:
         self.server = server
         takes = server.identity.takes
-        # More than it states a server refuses, so nothing is to be found there.
-        self._window = Window(takes or UNSTATED, min([n for n in (takes, concurrency) if n] or [MOST]))
+        # More than it states a server refuses, so nothing is to be found there; one `among` several clients takes its share.
+        most = max(1, min([n for n in (takes, concurrency) if n] or [MOST]) // among)
+        self._window = Window(takes or UNSTATED, most)
         self.in_flight = 0
-        self.held = (
-            0  # places of failed attempts, which stay taken for the time of a pause: else who fails at once gets most
-        )
+        # Places of failed attempts, which stay taken for the time of a pause: else who fails at once gets most.
+        self.held = 0
         self.set_aside = False
         self.times_aside = 0  # since the last answer
         self.rests_until = 0.0  # on the monotonic clock, as the server wished

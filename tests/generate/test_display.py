@@ -16,6 +16,7 @@ from medembed.generate.display import State, shown
 from medembed.generate.replies import Reading
 from medembed.llm.outcomes import Reply
 from medembed.recipe import Price
+from medembed.rows import Reject
 from tests.fixtures.tgi import TGI
 from tests.generate.test_killed import SCRIPT
 
@@ -94,6 +95,13 @@ def read_all(terminal: int) -> str:
         pass
     os.close(terminal)
     return seen.decode()
+
+
+def test_rows_that_give_no_note_are_done_too_and_rejected_by_their_reason():
+    made = State([], total=3, price=None, known=1)
+    for _ in range(2):
+        made.unusable(Reject("duplicate note", "notes.jsonl:2", "text of a note"))
+    assert made.said()[0] == "3 of 3 notes" and made.rejected() == "2 rejected: duplicate note 2"
 
 
 @pytest.mark.parametrize("total", [None, 0])

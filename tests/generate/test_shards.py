@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,6 +71,8 @@ def test_two_local_tasks_make_what_one_process_makes(make_recipe, generate, tmp_
     assert [bool(lines) for lines in journals] == [True, True] and sum(map(len, journals)) == 12
     told = "".join(path.read_text() for path in run.folder.glob("tasks/**/*") if path.suffix in (".log", ".json"))
     assert "ankle swelling" not in told
+    for log in run.folder.glob("tasks/*/logs/*.log"):
+        assert "answers at" in log.read_text() and re.search(r"\d notes; .* 0/2 in flight", log.read_text())
 
 
 @pytest.mark.slow
@@ -164,6 +168,50 @@ def test_what_the_executor_lacks_is_told_before_anything_starts(make_recipe, tmp
     recipe = make_recipe(2, endpoints=["http://127.0.0.1:9"])
     with pytest.raises(InputError, match="does not say what to ask Slurm for"):
         shards.ask_in_shards(recipe, Run(recipe, tmp_path / "run"), "slurm", 2)
+
+
+def test_no_sbatch_and_one_that_refuses_are_told(make_recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    recipe = make_recipe(2, endpoints=["http://127.0.0.1:9"], slurm={"partition": "cpu"})
+    with pytest.raises(InputError, match="there is no sbatch here"):
+        shards.ask_in_shards(recipe, Run(recipe, tmp_path / "run"), "slurm", 2)
+    (tmp_path / "bin").mkdir()
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.write_text("#!/bin/sh\nexit 3\n")
+    sbatch.chmod(0o755)
+    with pytest.raises(RunError, match="did not take the jobs: sbatch ended with 3"):
+        shards.ask_in_shards(recipe, Run(recipe, tmp_path / "run"), "slurm", 2)
+
+
+@pytest.mark.parametrize("store", ["/proc/none", "nowhere://bucket/folder"])
+def test_a_store_that_cannot_be_written_is_told_before_anything_starts(make_recipe, tmp_path, store):
+    recipe = make_recipe(2, endpoints=["http://127.0.0.1:9"], store=store)
+    with pytest.raises(InputError, match=f"{store}: cannot be read and written"):
+        shards.ask_in_shards(recipe, Run(recipe, tmp_path / "run"), "local", 2)
+
+
+def test_answers_that_cannot_be_brought_to_the_store_are_kept_where_they_are(make_recipe, tmp_path):
+    store = tmp_path / "store"
+    store.mkdir()
+    with TGI() as tgi:
+        recipe = make_recipe(3, endpoints=[tgi.url], store=str(store))
+        tgi.faults = lambda _: (shutil.rmtree(store, ignore_errors=True), store.write_text("no folder"), "")[-1]
+        with pytest.raises(RunError, match="cannot be read and written") as told:
+            shards.AskShard(recipe, Run(recipe, tmp_path / "run"), 1).run()
+    kept = Path(re.search(r"kept in (\S+): copy it there", str(told.value))[1])
+    assert len(kept.read_text().splitlines()) == 3
+    shutil.rmtree(kept.parent)
+
+
+def test_a_shard_is_asked_about_by_one_task_at_a_time(make_recipe, tmp_path):
+    recipe = make_recipe(2, endpoints=["http://127.0.0.1:9"])
+    run = Run(recipe, tmp_path / "run")
+    run.folder.mkdir()
+    with (
+        shards._alone(run.folder / "journal-00000-of-00001.jsonl"),
+        pytest.raises(RunError, match="another task asks about this shard"),
+    ):
+        shards.AskShard(recipe, run, 1).run()
 
 
 def test_a_bug_in_a_task_is_told_without_its_message(make_recipe, tmp_path):

@@ -17,11 +17,11 @@ from tests.fixtures.tgi import TGI
 from tests.llm.asking import ask
 
 
-def identities(*servers: TGI, **options: object) -> tuple[Client, list[Identity]]:
+def identities(*servers: TGI, among: int = 1, **options: object) -> tuple[Client, list[Identity]]:
     settings = Generate.model_validate({"endpoints": [server.url for server in servers], **options})
 
     async def connect() -> Client:
-        async with Client(settings) as client:
+        async with Client(settings, among) as client:
             return client
 
     client = asyncio.run(connect())
@@ -41,6 +41,20 @@ def test_the_least_that_any_endpoint_states_is_the_limit_of_all():
         client, _ = identities(one, other)
     assert (client.max_input_tokens, client.max_total_tokens) == (None, 2048)
     assert [each.window for each in client.endpoints] == [32, 32]
+
+
+def test_a_client_among_several_takes_its_share_of_each_endpoint_and_one_request_at_least():
+    with TGI(slots=9) as tgi, TGI(dialect="openai") as vllm:
+        windows = [
+            [each.window for each in identities(server, among=among, **options)[0].endpoints]
+            for server, among, options in (
+                (tgi, 4, {}),
+                (tgi, 4, {"concurrency": 8}),
+                (tgi, 40, {}),
+                (vllm, 4, {"concurrency": 60}),
+            )
+        ]
+    assert windows == [[2], [2], [1], [15]]
 
 
 def test_llama_cpp_is_known_by_what_it_says_and_states_its_slots_and_context():
