@@ -172,7 +172,8 @@ class Run:
         What the same recipe left unfinished is taken up.
         """
         started = self.path(stage, "started.json")
-        if started.exists() and read_json(started) != {"fingerprint": fingerprint}:
+        is_others = started.exists() and read_json(started) != {"fingerprint": fingerprint}
+        if is_others and any(path != started for path in started.parent.iterdir()):
             self._set_aside(stage)
         write_json(started, {"fingerprint": fingerprint})
         clock = time.monotonic()

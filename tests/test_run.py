@@ -66,6 +66,18 @@ def test_what_another_recipe_left_is_set_aside_not_deleted(recipe: DatasetRecipe
     assert run.done("curate", "new")
 
 
+def test_what_another_recipe_began_in_vain_leaves_nothing_to_set_aside(recipe: DatasetRecipe, tmp_path: Path) -> None:
+    run = Run(recipe, tmp_path / "run")
+
+    def in_vain() -> Record:
+        raise InputError.of("no server")
+
+    with run.locked(), pytest.raises(InputError, match="no server"):
+        run.perform("curate", "old", in_vain)
+    do(run, "new")
+    assert run.done("curate", "new") and not (run.folder / "superseded").exists()
+
+
 def test_equal_tables_give_equal_bytes(recipe: DatasetRecipe, tmp_path: Path) -> None:
     one, two = Run(recipe, tmp_path / "1"), Run(recipe, tmp_path / "2")
     assert do(one).outputs == do(two).outputs
