@@ -9,8 +9,10 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from medembed.recipe import Passages
+from medembed.tokens import count
 
 # A heading stands at a line's start: up to seven words that begin with a capital and end with a colon (`HPI:`, `Hospital course:`),
 # or a line in capitals alone (`DISCHARGE MEDICATIONS`), Markdown marks aside.
@@ -32,6 +34,11 @@ class Note:
     passages: tuple[str, ...]
     source: str
     license: str
+
+    @cached_property
+    def tokens(self) -> tuple[int, ...]:
+        """About how many each passage has."""
+        return tuple(map(count, self.passages))
 
 
 def normalise(text: str) -> str:

@@ -54,8 +54,8 @@ class Prompt:
         if self.note_tokens is None:
             return note.passages
         used, fit = count(note.title), 0
-        for passage in note.passages:
-            used += count(passage) + _NUMBER
+        for tokens in note.tokens:
+            used += tokens + _NUMBER
             if used > self.note_tokens and fit:
                 break
             fit += 1

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from medembed.generate.passages import normalise
 from medembed.llm.outcomes import Failure, Reply
 from medembed.recipe import QueryType
-from medembed.rows import stands_in
+from medembed.rows import fold_quotes
 
 
 class _Written(BaseModel):
@@ -55,9 +55,10 @@ def read_reply(reply: Reply | Failure, passages: tuple[str, ...], queries: Mappi
     if isinstance(items, str):
         reading.rejects.append((items, reply.content))
         return reading
+    folded = [(passage, fold_quotes(passage)) for passage in passages]
     asked = Counter({str(query_type): count for query_type, count in queries.items()})
     for item in items:
-        pair = _pair(item, passages, asked)
+        pair = _pair(item, folded, asked)
         if isinstance(pair, Pair):
             reading.pairs.append(pair)
         else:
@@ -70,10 +71,11 @@ def _items(reply: Reply) -> list[Any] | str:
     """The list under `pairs`, or why there is none."""
     if reply.finish_reason == "length":
         return "truncated"
+    if reply.finish_reason == "content_filter":
+        return "refused by a content filter"
     try:
-        value = json.loads(
-            reply.content, strict=False
-        )  # constrained decoders write raw control characters into strings
+        # Constrained decoders write raw control characters into strings.
+        value = json.loads(reply.content, strict=False)
     except (ValueError, RecursionError):
         return "not JSON"
     if isinstance(value, dict) and isinstance(value.get("pairs"), list):
@@ -81,8 +83,8 @@ def _items(reply: Reply) -> list[Any] | str:
     return "wrong schema"
 
 
-def _pair(item: Any, passages: tuple[str, ...], asked: Counter[str]) -> Pair | str:
-    """The pair in one item, or the reason to reject it. `asked` goes down by what was given."""
+def _pair(item: Any, passages: list[tuple[str, str]], asked: Counter[str]) -> Pair | str:
+    """The pair in one item, or the reason to reject it. Passages come with their quotes folded; `asked` goes down by what was given."""
     try:
         written = _Written.model_validate(item)
     except ValidationError:
@@ -95,7 +97,8 @@ def _pair(item: Any, passages: tuple[str, ...], asked: Counter[str]) -> Pair | s
     query, evidence = (" ".join(normalise(text).split()) for text in (written.query, written.evidence))
     if not query:
         return "empty query"
-    found = [passage for passage in passages if stands_in(evidence, passage)]
+    span = fold_quotes(evidence)
+    found = [passage for passage, folded in passages if span and span in folded]
     if len(found) != 1:
         return "evidence in several passages" if found else "evidence in no passage"
     return Pair(query, written.query_type, found[0], evidence)

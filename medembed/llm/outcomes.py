@@ -1,6 +1,6 @@
 """How one attempt at a request ends: with a `Reply`, or with a typed `Failure` that says whether to ask again, and when.
 
-A status or a body comes in; nothing of its text goes out but the reply itself and the server's own word for the kind of error.
+A status or a body comes in; nothing of its text goes out but the reply itself, and a kind of error where it is one of TGI's own.
 """
 
 import random
@@ -17,6 +17,16 @@ LONGEST_REST = 600.0  # seconds, whatever `Retry-After` wishes
 OVERLOADED = {429, 503}
 NOT_TAKEN = {404, *OVERLOADED}  # the server is busy, starting, or serves something else: no fault of the request
 IN_PASSING = {408, 424, 425, *NOT_TAKEN}  # and 5xx: asked again, it may succeed (424 is TGI's failed generation)
+KINDS = {  # TGI's own words for them, in `error_type`: reasons are counted, so no server makes up more
+    "generation",
+    "incomplete_generation",
+    "incomplete_generation_stream",
+    "missing_template_vars",
+    "overloaded",
+    "template_error",
+    "tool_error",
+    "validation",
+}
 
 
 @dataclass(frozen=True)
@@ -56,11 +66,11 @@ def read_completion(completion: ChatCompletionOutput, latency: float, max_tokens
 def read_error(response: httpx2.Response) -> Failure:
     status = response.status_code
     try:
-        kind = re.sub(r"\W", "", response.json()["error_type"])[:40]
+        kind = response.json()["error_type"]
     except (ValueError, TypeError, LookupError, RecursionError):
-        kind = ""
+        kind = None
     return Failure(
-        f"{status} {kind}".strip(),
+        f"{status} {kind}" if isinstance(kind, str) and kind in KINDS else str(status),
         permanent=status < 500 and status not in IN_PASSING,
         status=status,
         retry_after=retry_after(response.headers.get("Retry-After", "")),

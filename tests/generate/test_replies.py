@@ -22,6 +22,7 @@ PASSAGES = (
 ASKED: Any = {"keyword": 1, "question": 2}
 GOOD = {"evidence": "start colchicine 500 µg b.i.d.", "query": "gout flare drug dose", "query_type": "keyword"}
 REASONS = {
+    "refused by a content filter",
     "truncated",
     "not JSON",
     "wrong schema",
@@ -80,6 +81,10 @@ def test_more_pairs_of_a_type_than_asked_are_rejected_and_fewer_are_counted():
 
 def test_the_finish_reason_is_looked_at_first():
     assert read({"pairs": [GOOD]}, "length").rejects[0][0] == "truncated"
+
+
+def test_what_a_content_filter_stopped_is_no_reply():
+    assert read({"pairs": [GOOD]}, "content_filter").rejects[0][0] == "refused by a content filter"
 
 
 def test_raw_control_characters_in_strings_are_tolerated():

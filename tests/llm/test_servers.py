@@ -6,11 +6,12 @@ import socket
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
+import httpx2
 import pytest
 
 from medembed.errors import InputError
 from medembed.llm.client import Client
-from medembed.llm.outcomes import Reply, retry_after
+from medembed.llm.outcomes import Reply, read_error, retry_after
 from medembed.llm.servers import Identity
 from medembed.recipe import Generate
 from tests.fixtures.tgi import TGI
@@ -135,6 +136,12 @@ def test_the_key_comes_from_the_environment_and_a_hub_token_goes_to_no_other_hos
             ask(tgi)
         monkeypatch.setenv("MEDEMBED_API_KEY", "sesame")
         assert isinstance(ask(tgi)[0], Reply)
+
+
+@pytest.mark.parametrize("kind", ["overloaded", "Patient Doe", 5, ["overloaded"], None])
+def test_no_server_makes_up_reasons(kind):
+    failure = read_error(httpx2.Response(429, json={"error_type": kind}))
+    assert failure.reason == ("429 overloaded" if kind == "overloaded" else "429")
 
 
 @pytest.mark.parametrize(
