@@ -55,7 +55,7 @@ class Journal:
         if append:
             with self._told(append):
                 append.touch()
-                self._writer = _Writer(append, *self._read(append), partial(self._know, file=len(paths)))
+                self._writer = _Writer(append, *self._read(append, mended=True), partial(self._know, file=len(paths)))
 
     @classmethod
     def of(cls, folder: Path, append: str | None = None) -> "Journal":
@@ -132,7 +132,7 @@ class Journal:
         if self._writer:
             self._writer.flush()
 
-    def _read(self, path: Path) -> tuple[int, bool]:
+    def _read(self, path: Path, *, mended: bool = False) -> tuple[int, bool]:
         """Read all records of a file; where its last whole line ends, and whether that lacks but its line's end."""
         file = path.open("rb")
         self._files.append(file)
@@ -141,8 +141,10 @@ class Journal:
             try:
                 self._know(json.loads(line), place, len(self._files) - 1)
             except (ValueError, LookupError, TypeError, RecursionError):
-                if not line.endswith(b"\n"):  # torn, or, in a file of another task, being written
-                    log.info("%s: its last record is not whole and does not count", path)
+                if not line.endswith(b"\n"):
+                    torn = "was torn while it was written; it is cut off, and its request asked again"
+                    unread = "is not whole, or is still being written, and does not count"
+                    log.info("%s: its last record %s", path, torn if mended else unread)
                     break
                 log.warning("%s:%d: is no record of a reply and is passed over", path, number)
             place += len(line)

@@ -124,7 +124,8 @@ def test_the_last_answer_wins_and_a_later_failure_does_not_undo_it(tmp_path):
 
 
 @pytest.mark.parametrize("torn", [b'{"key": "abc', b"{", b'{"key": "1", "status": "ok"}', b"\xff\xfe"])
-def test_a_torn_last_record_is_cut_off_and_the_next_one_stands_whole(tmp_path, torn):
+def test_a_torn_last_record_is_cut_off_and_the_next_one_stands_whole(tmp_path, torn, caplog):
+    caplog.set_level("INFO")
     path = tmp_path / "journal.jsonl"
     with Journal(append=path) as journal:
         journal.append(request(1), MODEL, Reply("yes", "stop"))
@@ -133,6 +134,7 @@ def test_a_torn_last_record_is_cut_off_and_the_next_one_stands_whole(tmp_path, t
     with Journal(append=path) as journal:
         journal.append(request(2), MODEL, Reply("too", "stop"))
     assert [json.loads(line)["note_id"] for line in path.open()] == ["note-1", "note-2"]
+    assert caplog.text.count("was torn while it was written") == 1
 
 
 def test_a_last_record_without_its_line_end_is_whole(tmp_path):
@@ -165,12 +167,14 @@ def test_a_damaged_line_costs_its_own_answer_and_no_other(tmp_path, caplog):
     assert len(caplog.records) == len(damaged)
 
 
-def test_a_recorded_journal_is_never_changed(tmp_path):
+def test_a_recorded_journal_is_never_changed(tmp_path, caplog):
+    caplog.set_level("INFO")
     path = tmp_path / "recorded.jsonl"
     path.write_bytes(b'{"torn')
     with Journal(path):
         pass
     assert path.read_bytes() == b'{"torn'
+    assert "is not whole, or is still being written" in caplog.text
 
 
 def test_a_journal_that_cannot_be_opened_is_told(tmp_path):
