@@ -102,7 +102,9 @@ def generate(
         Executor | None,
         typer.Option(help="Ask by several tasks at once; Slurm and Ray as `generate` of the recipe says."),
     ] = None,
-    tasks: Annotated[int, typer.Option(metavar="N", min=1, help="Shards of the notes, a task for each.")] = 4,
+    tasks: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Shards of the notes, a task for each. [default: 4]")
+    ] = None,
     run_dir: RunDir = None,
 ) -> None:
     """Notes → pairs, by an LLM behind a text-generation-inference endpoint."""
@@ -110,6 +112,10 @@ def generate(
     job = Job.of(recipe, [*(overrides or []), *_asking(endpoint), *limited], run_dir)
     _asks("generate", job)
     assert isinstance(job.recipe, DatasetRecipe)
+    if tasks and not executor:
+        raise InputError.of("does nothing alone", "--tasks", "Say by whom they are run: `--executor local`.")
+    if tokens_per_second and not dry_run:
+        raise InputError.of("does nothing alone", "--tokens-per-second", "It belongs to `--dry-run`.")
     if dry_run:
         from medembed.generate.estimate import estimate
 
@@ -117,7 +123,7 @@ def generate(
     elif executor is None:
         _perform("generate", job)
     else:
-        _generate_in_shards(job, executor, tasks)
+        _generate_in_shards(job, executor, tasks or 4)
 
 
 @app.command()
@@ -318,6 +324,7 @@ def main() -> None:
     """The command: `app`, with faults told in plain words. A bug is told by its place alone: its message might quote a note."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("medembed").setLevel(logging.INFO)
+    logging.getLogger("huggingface_hub").propagate = False  # it has a handler of its own: else all is said twice
     warnings.simplefilter("ignore", FutureWarning)  # what libraries say to each other
     try:
         if app(standalone_mode=False) == 130:  # typer's word for Ctrl-C

@@ -52,6 +52,13 @@ def test_nothing_is_overwritten_by_a_copy(tmp_path: Path) -> None:
         said("recipes", "copy", "pairs", str(tmp_path))
 
 
+@pytest.mark.parametrize("option", ["--tasks", "--tokens-per-second"])
+def test_an_option_of_generate_that_would_do_nothing_is_refused(option: str) -> None:
+    recipe = str(resources.recipes()["quickstart/dataset"])
+    with pytest.raises(InputError, match=f"{option}: does nothing alone"):
+        said("generate", recipe, option, "2")
+
+
 def test_a_place_is_a_folder_when_it_begins_like_a_path() -> None:
     assert _going_to("org/name") == ["publish.repo=org/name", "publish.folder=null"]
     assert _going_to("./out") == ["publish.repo=null", "publish.folder=./out"]

@@ -123,9 +123,23 @@ async def _whose(options: Generate, journal: Journal) -> tuple[Served, str]:
 
 def _counter_of(model: str) -> tuple[Callable[[str], int], str]:
     """What counts the tokens of `model`, `org/name` or `org/name@commit`: its own tokenizer where that can be had."""
-    if named := re.fullmatch(r"([\w.-]+/[\w.-]+?)(?:@([0-9a-f]{40}))?", model):
+    named = re.fullmatch(r"([\w.-]+/[\w.-]+?)(?:@([0-9a-f]{40}))?", model)
+    if named and _can_be_had(named[1], named[2]):
         try:
             return counter(named[1], named[2]), f"counted by the tokenizer of {model}"
         except InputError:
             pass
     return count, "estimated, since no tokenizer of the served model can be had"
+
+
+def _can_be_had(repo: str, revision: str | None) -> bool:
+    """Whether a tokenizer is here or on the Hub, asked once: to download it would be tried for half a minute where there is no Hub."""
+    import httpx2
+    from huggingface_hub import file_exists, try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(repo, "tokenizer.json", revision=revision), str):
+        return True
+    try:
+        return file_exists(repo, "tokenizer.json", revision=revision)
+    except (OSError, ValueError, httpx2.HTTPError):
+        return False

@@ -284,8 +284,8 @@ def _executor(
 
 def _at_once(kind: Executor, tasks: int, options: Generate) -> int:
     """How many of the tasks run at the same time, as far as the recipe says."""
-    most = {"local": None, "slurm": options.slurm and options.slurm.most, "ray": options.ray.most}[kind]
-    return min(tasks, most or tasks)
+    asks = {"slurm": options.slurm, "ray": options.ray}.get(kind)
+    return min(tasks, asks.most if asks and asks.most else tasks)
 
 
 def _options(recipe: DatasetRecipe) -> Generate:
