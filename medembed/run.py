@@ -226,14 +226,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def no_space_is_told(doing: str) -> Iterator[None]:
-    """Turn a full disk into an error that says where and that nothing is lost."""
+def no_space_is_told(doing: str, folder: Path) -> Iterator[None]:
+    """Turn a full disk into an error that says where, at least in which folder, and that nothing is lost."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        where = error.filename or Path.cwd()
+        where = error.filename or folder
         mend = "Free some space, or choose a `--run-dir` elsewhere; the same command then goes on from here."
         raise RunError.of(f"no space left on the device while {doing}", str(where), mend) from error
 

@@ -59,7 +59,7 @@ def done(stage: str, recipe: Recipe, run: Run) -> Record | None:
 def perform(stage: str, recipe: Recipe, run: Run, skipping: Callable[[Record], None] = lambda record: None) -> Record:
     """Do a stage, or, when it was done with the same recipe and inputs, call `skipping` with its record."""
     module = import_module(f"medembed.{stage}")
-    with no_space_is_told(f"doing `{stage}`"), run.locked():
+    with no_space_is_told(f"doing `{stage}`", run.folder), run.locked():
         said, read = module.inputs(recipe, run)
         now = fingerprint(stage, said, read)
         if record := run.done(stage, now):

@@ -121,16 +121,16 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_is_told_with_its_place_and_the_mend() -> None:
+def test_a_full_disk_is_told_with_its_place_and_the_mend(tmp_path: Path) -> None:
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("this system has no /dev/full")
     with (
         pytest.raises(RunError, match="no space left on the device while doing `mine`") as caught,
-        no_space_is_told("doing `mine`"),
+        no_space_is_told("doing `mine`", tmp_path),
         full.open("w") as file,
     ):
         file.write("x")
     assert caught.value.exit_code == 1
-    with pytest.raises(OSError, match="other"), no_space_is_told("doing `mine`"):
+    with pytest.raises(OSError, match="other"), no_space_is_told("doing `mine`", tmp_path):
         raise OSError(errno.EIO, "other")

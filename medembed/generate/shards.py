@@ -34,7 +34,7 @@ from medembed.generate.notes import read_notes
 from medembed.generate.passages import Note
 from medembed.llm.journal import Journal
 from medembed.recipe import UNCHECKED_PATHS, DatasetRecipe, Generate
-from medembed.run import Run
+from medembed.run import Run, no_space_is_told
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def ask_in_shards(recipe: DatasetRecipe, run: Run, executor: Executor, tasks: in
             store.pipe_file("tasks/writable", b"")
     markers = f"{_place(options, run)}/tasks/{stages.today('generate', recipe, run)[:16]}-{tasks}"
     asking = _executor(executor, [AskShard(recipe, run, _at_once(executor, tasks, options))], tasks, options, markers)
-    with run.locked():
+    with no_space_is_told("asking in shards", run.folder), run.locked():
         if executor == "slurm":
             _submit(asking, _executor(executor, [Merge(recipe, run)], 1, options, f"{markers}/merge"))
             return False
@@ -97,8 +97,9 @@ class _Step(PipelineStep):  # type: ignore[misc]
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
         try:
             recipe = DatasetRecipe.model_validate_json(self.recipe, context=UNCHECKED_PATHS)
-            with _logged_by_the_task():
-                self.work(recipe, Run(recipe, Path(self.folder)), rank, world_size)
+            run = Run(recipe, Path(self.folder))
+            with _logged_by_the_task(), no_space_is_told(f"doing task {rank}", run.folder):
+                self.work(recipe, run, rank, world_size)
         except MedEmbedError as error:
             raise RunError(*error.faults) from None
         except Exception as error:

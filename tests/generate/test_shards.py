@@ -1,5 +1,6 @@
 """Asking in shards: whatever executor runs them, the output is that of one process, and nothing is asked twice."""
 
+import errno
 import json
 import os
 import re
@@ -201,6 +202,21 @@ def test_answers_that_cannot_be_brought_to_the_store_are_kept_where_they_are(mak
     kept = Path(re.search(r"kept in (\S+): copy it there", str(told.value))[1])
     assert len(kept.read_text().splitlines()) == 3
     shutil.rmtree(kept.parent)
+
+
+def test_a_full_disk_of_a_task_is_told_and_its_shard_goes_on(make_recipe, tmp_path, monkeypatch):
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with TGI() as tgi:
+        recipe = make_recipe(3, endpoints=[tgi.url])
+        run = Run(recipe, tmp_path / "run")
+        run.folder.mkdir()
+        with monkeypatch.context() as patched, pytest.raises(RunError, match=r"no space left .* while doing task 0"):
+            patched.setattr("os.fsync", full)
+            shards.AskShard(recipe, run, 1).run()
+        shards.AskShard(recipe, run, 1).run()
+    assert len((run.folder / "journal-00000-of-00001.jsonl").read_text().splitlines()) == 3
 
 
 def test_a_shard_is_asked_about_by_one_task_at_a_time(make_recipe, tmp_path):
