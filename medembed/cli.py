@@ -12,6 +12,7 @@ import sys
 import traceback
 import warnings
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -284,8 +285,12 @@ def _generate_in_shards(job: Job, executor: Executor, tasks: int) -> None:
     assert isinstance(job.recipe, DatasetRecipe)
     try:
         from medembed.generate import shards
+
+        if executor == "ray":
+            import_module("ray")
     except ImportError as error:
-        what, mend = f"the package {error.name} is not installed", "Install it: `pip install 'medembed[executors]'`."
+        extra = "ray" if executor == "ray" else "executors"
+        what, mend = f"the package {error.name} is not installed", f"Install it: `pip install 'medembed[{extra}]'`."
         raise InputError.of(what, f"--executor {executor}", mend) from error
     if stages.done("generate", job.recipe, job.run) or shards.ask_in_shards(job.recipe, job.run, executor, tasks):
         shards.gather(job.recipe, job.run)

@@ -1,5 +1,6 @@
 """The commands around recipes, and what `publish --to` means."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,14 @@ def test_an_option_of_generate_that_would_do_nothing_is_refused(option: str) -> 
     recipe = str(resources.recipes()["quickstart/dataset"])
     with pytest.raises(InputError, match=f"{option}: does nothing alone"):
         said("generate", recipe, option, "2")
+
+
+def test_an_executor_whose_package_is_not_there_is_told_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("datatrove", reason="needs the extra `executors`: pip install 'medembed[executors]'")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    recipe = str(resources.recipes()["quickstart/dataset"])
+    with pytest.raises(InputError, match=r"package ray is not installed(.|\n)*medembed\[ray\]"):
+        said("generate", recipe, "--endpoint", "http://127.0.0.1:9", "--executor", "ray")
 
 
 def test_a_place_is_a_folder_when_it_begins_like_a_path() -> None:
