@@ -1,0 +1,63 @@
+"""The teacher: a cross-encoder's logits for positives and pools, kept in the rows for distillation, and a second margin."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+
+from medembed import models
+from medembed.mine.corpus import Corpus, Pairs, Texts, same_as
+from medembed.mine.negatives import Flags
+from medembed.mine.pools import Pools
+from medembed.recipe import Teacher
+from medembed.retrieval.embeddings import Floats, Integers
+from medembed.retrieval.reranking import probabilities, score
+
+
+@dataclass(frozen=True)
+class Graded:
+    """Logits for the positives (Q,) and the pools (Q, M); NaN where a pool holds none."""
+
+    positives: Floats
+    negatives: Floats
+
+
+def graded(pairs: Pairs, corpus: Corpus, pools: Pools, teacher: Teacher, cache: Path) -> Graded:
+    """Score all positives and pools; a query with a passage is scored once, the longest first.
+
+    Raises:
+        InputError: the model is no cross-encoder of one output.
+        RunError: it gives numbers that are none.
+    """
+    there = pools.ids >= 0  # (Q, M)
+    rows = np.concatenate([np.arange(len(pairs)), np.nonzero(there)[0]])
+    asked = np.stack([same_as(pairs.queries)[rows], np.concatenate([pairs.positives, pools.ids[there]])], axis=1)
+    distinct, back = np.unique(asked, axis=0, return_inverse=True)  # (N, 2)
+    lengths = _lengths(pairs.queries)[distinct[:, 0]] + _lengths(corpus.texts)[distinct[:, 1]]
+    longest_first = np.argsort(-lengths, kind="stable")
+    logits = np.empty(len(distinct), np.float32)
+    logits[longest_first] = score(
+        models.load_reranker(teacher.model),
+        models.resolve(teacher.model).revision,
+        ((pairs.queries[query], corpus.texts[passage]) for query, passage in distinct[longest_first]),
+        cache,
+        teacher.batch_size,
+    )
+    logits = logits[back.reshape(-1)]
+    negatives = np.full(there.shape, np.nan, np.float32)
+    negatives[there] = logits[len(pairs) :]
+    return Graded(logits[: len(pairs)], negatives)
+
+
+def too_close(negatives: Floats, positives: Floats, relative_margin: float | None) -> Flags:
+    """Which negatives' logits (Q, M) are, as probabilities, at or above that share of their positives' (Q,)."""
+    if relative_margin is None:
+        return np.zeros(negatives.shape, dtype=bool)
+    close: Flags = probabilities(negatives) >= relative_margin * probabilities(positives)[:, None]
+    return close
+
+
+def _lengths(texts: Texts) -> Integers:
+    """Of each text, in characters."""
+    return np.asarray(pc.utf8_length(texts.column), np.int64)
