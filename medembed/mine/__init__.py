@@ -94,7 +94,8 @@ def _read(options: Mine, run: Run) -> tuple[Corpus, Pairs, list[Reject]]:
     corpus = read_corpus(run.path("curate", "corpus.parquet"))
     if len(corpus) <= (least := 1 if options.fewer == "keep" else options.negatives):
         what = f"{len(corpus)} passages cannot give {least} negatives a row"
-        raise InputError.of(what, "mine.negatives", "Lower it, or add passages: more notes, or a `corpus`.")
+        mend = "Add passages: more notes, or a `corpus`." + (" Or ask for fewer negatives." if least > 1 else "")
+        raise InputError.of(what, "mine.negatives", mend)
     # What is wrong with these is told before long work.
     if options.teacher:
         models.load_reranker(options.teacher.model)
