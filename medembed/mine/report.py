@@ -73,12 +73,12 @@ def draw(path: Path, pools: Pools, chosen: Flags, graded: Graded | None) -> bool
         axes[0],
         pools.positives[rows],
         pools.scores[chosen],
-        "How near a passage is to its query",
+        "How near it is to its query",
         "score of the retriever",
     )
     if graded:
         teacher = (graded.positives[rows], graded.negatives[chosen])
-        _scores(axes[1], *teacher, "How well it answers, to the teacher", "score of the teacher (logit)")
+        _scores(axes[1], *teacher, "How the teacher grades it", "score of the teacher (logit)")
     _ranks(axes[-1], pools.ranks[chosen])
     for each in axes:
         each.spines[["top", "right"]].set_visible(False)
@@ -92,9 +92,9 @@ def _scores(axes: "Axes", positives: Any, negatives: Any, title: str, name: str)
     both = np.concatenate([positives, negatives])
     bins = np.linspace(both.min(), both.max() + 1e-6, BINS + 1)
     for values, colour, label in ((negatives, ORANGE, "hard negatives"), (positives, BLUE, "positives")):
-        share = np.full(len(values), 100 / len(values))
-        axes.hist(values, bins.tolist(), weights=share, color=colour, alpha=0.25, linewidth=0)
-        axes.hist(values, bins.tolist(), weights=share, color=colour, histtype="step", linewidth=1.5, label=label)
+        share = 100 * np.histogram(values, bins)[0] / len(values)
+        axes.stairs(share, bins, color=colour, alpha=0.25, fill=True)
+        axes.stairs(share, bins, color=colour, linewidth=1.5, label=label)
     axes.set(title=title, xlabel=name, ylabel="% of the passages")
     axes.margins(y=0.3)  # the legend stands above the curves
     axes.legend(frameon=False, loc="upper center", ncols=2)
@@ -104,9 +104,10 @@ def _ranks(axes: "Axes", ranks: Any) -> None:
     from matplotlib.ticker import MaxNLocator
 
     found = ranks[ranks > 0]
-    axes.hist(found, edges(int(found.max(initial=1))), weights=np.full(len(found), 100 / len(ranks)), color=ORANGE)
+    bars, bins = np.histogram(found, edges(int(found.max(initial=1))))
+    axes.stairs(100 * bars / len(ranks), bins, color=ORANGE, fill=True)
     axes.set(
-        title="Where hard negatives stood in the ranking",
+        title="Where hard negatives were ranked",
         xlabel="rank of the hard negative",
         ylabel="% of the hard negatives",
     )
