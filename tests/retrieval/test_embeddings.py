@@ -170,7 +170,7 @@ def test_two_processes_give_the_blocks_and_triplets_of_one(tiny_model: Path, tmp
         assert done.returncode == 0, done.stderr
         record = run.record("mine")
         assert record is not None
-        blocks = {path.name: path.read_bytes() for path in run.path("mine", "embeddings").iterdir()}
+        blocks = {path.name: path.read_bytes() for path in run.path("embeddings").iterdir()}
         made[processes] = (record.outputs, blocks)
     assert len(made[1][1]) == 6
     assert made[1] == made[2]
