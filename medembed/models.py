@@ -73,7 +73,9 @@ def load_reranker(model: Model, device: str | None = None) -> "CrossEncoder":
         InputError: as `resolve`, and when the files are no cross-encoder of one output.
     """
     from sentence_transformers import CrossEncoder
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     resolved = resolve(model)
     revision = None if model.weights or is_local(model.model) else resolved.revision
     try:
@@ -83,6 +85,12 @@ def load_reranker(model: Model, device: str | None = None) -> "CrossEncoder":
     except (OSError, ValueError, KeyError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError.of(f"cannot be loaded as a cross-encoder: {first_line}", model.model) from error
+    made_up = loaded[0].transformer_task == "sequence-classification" and not any(
+        name.endswith("ForSequenceClassification") for name in loaded.config.architectures or ()
+    )
+    if made_up:
+        what = "is no cross-encoder: it has no weights that score a pair, and random ones would take their place"
+        raise InputError.of(what, model.model, "Choose a reranker.")
     if loaded.num_labels != 1:
         what = f"gives {loaded.num_labels} scores for a pair, not one"
         raise InputError.of(what, model.model, "Choose a reranker: a cross-encoder with one output.")

@@ -137,7 +137,7 @@ def _validate(
         try:
             return kind.model_validate(data), list(found.items())
         except ValidationError as error:
-            new = {_loc(e, data): _say(e) for e in error.errors(include_url=False)}
+            new = {(loc := _loc(e, data)): _say(e, loc) for e in error.errors(include_url=False)}
         # What a section says once a wrong value of it was dropped may be but an echo: only unknown keys drop without one.
         echoes = {loc[:i] for loc, what in found.items() if "unknown key" not in what for i in range(1, len(loc) + 1)}
         new = {loc: what for loc, what in new.items() if loc not in echoes}
@@ -150,19 +150,19 @@ def _validate(
 def _loc(error: Any, data: Any) -> tuple[Any, ...]:
     """The error's place in the file; pydantic adds parts of its own for unions and keys, which the file lacks."""
     loc: list[Any] = []
-    for part in error["loc"]:
+    for number, part in enumerate(error["loc"], start=1):
         if (isinstance(data, dict) and part in data) or (
             isinstance(data, list) and isinstance(part, int) and part < len(data)
         ):
             data = data[part]
-        elif error["type"] != "missing":
+        elif error["type"] != "missing" or number < len(error["loc"]):
             continue
         loc.append(part)
     return tuple(loc)
 
 
-def _say(error: Any) -> str:
-    key = ".".join(map(str, error["loc"]))
+def _say(error: Any, loc: tuple[Any, ...]) -> str:
+    key = ".".join(map(str, loc))
     if error["type"] == "extra_forbidden":
         return f"unknown key `{key}`"
     if error["type"] == "missing":

@@ -4,6 +4,8 @@
       recipe.json                        whose folder it is
       measured/                          scores by model and task; superseded/ what other settings left
       journal.jsonl                      replies of the LLM (kept over all changes of the recipe)
+      judge.jsonl                        likewise, of the judge of negatives
+      embeddings/                        what models have made of blocks of texts: embeddings, scores of cross-encoders
       generate/{corpus,pairs,rejects}.parquet, record.json
       curate/{corpus,pairs-train,pairs-dev,rejects}.parquet, record.json
       ...

@@ -101,6 +101,14 @@ def test_a_wrong_override_is_told_by_its_own_text(write) -> None:
     assert [fault.split(":")[0] for fault in told] == ["pairs.5.limit=…", "mine.negatives=…", "nonsense=…"]
 
 
+def test_a_retriever_that_is_not_there_is_told_as_one_and_once(write) -> None:
+    text = DATASET.replace("retriever: org/model", "retriever: [{model: ./nowhere}, bm25]")
+    (told,) = faults(write(text))
+    assert "`mine.retriever.0.model`: there is no " in told
+    (told,) = faults(write(DATASET), "mine.retriever=./nowhere")
+    assert "`mine.retriever`: there is no " in told
+
+
 def test_paths_of_the_recipe_are_relative_to_it_and_those_of_an_override_to_the_current_folder(
     write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

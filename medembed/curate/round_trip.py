@@ -4,28 +4,16 @@ The recipe's retriever ranks all passages; a cross-encoder, if there is one, the
 Rank and scores stay in the row.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator
-from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from medembed import models
 from medembed.curate.ranks import BATCH, Ranked, ranked
 from medembed.curate.sieve import Row, Sieve, Stored
-from medembed.errors import RunError
 from medembed.recipe import Model, RoundTrip
-from medembed.retrieval.embeddings import Floats
-from medembed.run import replacing
-
-if TYPE_CHECKING:
-    from sentence_transformers import CrossEncoder
-
-BLOCK = 1024  # pairs that are scored at once, and kept
+from medembed.retrieval.reranking import probabilities, score
 
 
 def sieve(setting: RoundTrip, stored: Stored) -> Sieve:
@@ -50,38 +38,18 @@ def sieve(setting: RoundTrip, stored: Stored) -> Sieve:
     return Sieve(pair)
 
 
-def _reranked(model: Model, top_k: int, found: Ranked, stored: Stored) -> Floats:
+def _reranked(model: Model, top_k: int, found: Ranked, stored: Stored) -> "np.ndarray[Any, np.dtype[np.float64]]":
     """The reranker's score, from 0 to 1, of each pair that is found among the first `top_k`, (N,); NaN for the others."""
+    places: list[int] = []
+
+    def texts() -> Iterator[tuple[str, str]]:
+        for row in stored.pairs():
+            if found.ranks[at := found.at(row)] <= top_k:
+                places.append(at)
+                yield row["query"], row["positive"]
+
     reranker, revision = models.load_reranker(model), models.resolve(model).revision
-    scores = np.full(len(found.keys), np.nan, np.float32)
-    pairs = (row for row in stored.pairs() if found.ranks[found.at(row)] <= top_k)
-    with tqdm(total=int((found.ranks <= top_k).sum()), desc="rerank", unit="pair", disable=None) as bar:
-        for block in _blocks(pairs):
-            texts = [(row["query"], row["positive"]) for row in block]
-            scores[[found.at(row) for row in block]] = _scored(reranker, revision, texts, stored.cache)
-            bar.update(len(block))
+    logits = score(reranker, revision, texts(), stored.cache, BATCH)
+    scores = np.full(len(found.keys), np.nan)
+    scores[places] = probabilities(logits)
     return scores
-
-
-def _scored(reranker: "CrossEncoder", revision: str, texts: list[tuple[str, str]], cache: Path) -> Floats:
-    """The scores of one block, (B,): read where they stand, else made and written, so that a killed run goes on from here."""
-    from torch.nn import Sigmoid
-
-    made_by = json.dumps([revision, reranker.max_length, texts])
-    path = cache / f"reranked-{hashlib.sha256(made_by.encode()).hexdigest()[:32]}.npy"
-    try:
-        scores: Floats = np.load(path, allow_pickle=False)
-        return scores
-    except (OSError, ValueError):  # there is none, or a damaged one
-        scores = reranker.predict(texts, batch_size=BATCH, activation_fn=Sigmoid(), show_progress_bar=False)
-    if not np.isfinite(scores).all():
-        what = "the reranker gives scores that are not finite"
-        raise RunError.of(what, "curate.round_trip.reranker", "Choose another.")
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.save(file, scores)
-    return scores
-
-
-def _blocks(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    while block := list(islice(rows, BLOCK)):
-        yield block

@@ -11,17 +11,16 @@ from importlib.metadata import version
 from itertools import chain
 from typing import Any
 
-import numpy as np
-
 from medembed import models, tables
 from medembed.errors import InputError, RunError
-from medembed.mine import report, teacher
-from medembed.mine.corpus import Corpus, Pairs, read_corpus, read_pairs, same_as
-from medembed.mine.pools import Pools, gather
+from medembed.mine import report, suspects, teacher
+from medembed.mine.corpus import Corpus, Pairs, read_corpus, read_pairs
+from medembed.mine.pools import gather
 from medembed.mine.ranking import Embedded, rank
-from medembed.mine.suspects import VERDICTS, Verdicts, dropped, relabelled, suspicious
-from medembed.mine.triplets import Flags, Graded, choose, rows_of
+from medembed.mine.suspects import Verdicts
+from medembed.mine.triplets import choose, rows_of
 from medembed.recipe import DatasetRecipe, Mine
+from medembed.retrieval.approximate import faiss
 from medembed.retrieval.embeddings import encode
 from medembed.rows import Reject, triplets_schema
 from medembed.run import Record, Run, by_frequency, sha256
@@ -56,14 +55,16 @@ def work(recipe: DatasetRecipe, run: Run) -> Record:
     ranking = rank(pairs, corpus, _embedded(pairs, corpus, options, run), options)
     pools = gather(ranking, pairs, corpus, options, size)
     left = pools.ids >= 0  # (Q, M)
-    graded = _graded(pairs, corpus, pools, options, run)
-    if graded and options.teacher:
+    graded = verdicts = None
+    if options.teacher:
+        graded = teacher.graded(pairs, corpus, pools, options.teacher, run.path("embeddings"))
         left &= ~teacher.too_close(graded.negatives, graded.positives, options.teacher.relative_margin)
-    verdicts = _judged(pairs, corpus, pools, left, recipe, run)
-    if verdicts and options.judge:
-        left &= ~dropped(pairs, corpus, pools, verdicts)
+    if options.judge and recipe.generate:
+        journal = run.folder / "judge.jsonl"
+        verdicts = suspects.judged(pairs, corpus, pools, left, recipe.generate, options.judge, journal)
+        left &= ~suspects.dropped(pairs, corpus, pools, verdicts)
         if options.judge.answers == "relabel":
-            pairs, pools, graded, left = relabelled(pairs, corpus, pools, graded, left, verdicts, options)
+            pairs, pools, graded, left = suspects.relabelled(pairs, corpus, pools, graded, left, verdicts, options)
     chosen = choose(left, options)
 
     record = _write(rows_of(pairs, corpus, pools, chosen, graded, options), pairs.split_names, rejects, options, run)
@@ -81,7 +82,11 @@ def _options(recipe: DatasetRecipe) -> Mine:
 
 
 def _read(options: Mine, run: Run) -> tuple[Corpus, Pairs, list[Reject]]:
-    """The corpus; the pairs of all splits; what cannot be used."""
+    """The corpus; the pairs of all splits; what cannot be used.
+
+    Raises:
+        InputError: the corpus is too small, the teacher is no cross-encoder of one output, or FAISS is needed and not installed.
+    """
     outputs = run.finished("curate").outputs
     tables_of_pairs = {
         split: run.path("curate", name) for split in SPLITS if (name := f"pairs-{split}.parquet") in outputs
@@ -89,7 +94,13 @@ def _read(options: Mine, run: Run) -> tuple[Corpus, Pairs, list[Reject]]:
     corpus = read_corpus(run.path("curate", "corpus.parquet"))
     if len(corpus) <= (least := 1 if options.fewer == "keep" else options.negatives):
         what = f"{len(corpus)} passages cannot give {least} negatives a row"
-        raise InputError.of(what, "mine.negatives", "Lower it, or add passages: more notes, or a `corpus`.")
+        mend = "Add passages: more notes, or a `corpus`." + (" Or ask for fewer negatives." if least > 1 else "")
+        raise InputError.of(what, "mine.negatives", mend)
+    # What is wrong with these is told before long work.
+    if options.teacher:
+        models.load_reranker(options.teacher.model)
+    if options.dense and len(corpus) > options.exact_up_to:
+        faiss()
     return corpus, *read_pairs(tables_of_pairs, corpus)
 
 
@@ -106,52 +117,6 @@ def _embedded(pairs: Pairs, corpus: Corpus, options: Mine, run: Run) -> Embedded
     return Embedded(encoded(pairs.queries.column, "query"), encoded(corpus.texts.column, "document"))
 
 
-def _graded(pairs: Pairs, corpus: Corpus, pools: Pools, options: Mine, run: Run) -> Graded | None:
-    """The teacher's scores of all positives and pools."""
-    if options.teacher is None:
-        return None
-    model = options.teacher.model
-    there = pools.ids >= 0  # (Q, M)
-    rows = np.concatenate([np.arange(len(pairs)), np.nonzero(there)[0]])
-    asked = np.stack([same_as(pairs.queries)[rows], np.concatenate([pairs.positives, pools.ids[there]])], axis=1)
-    logits = teacher.score(
-        models.load_reranker(model),
-        models.resolve(model).revision,
-        pairs.queries,
-        corpus.texts,
-        asked,
-        cache=run.path("mine", "teacher"),
-        batch_size=options.teacher.batch_size,
-    )
-    negatives = np.full(there.shape, np.nan, np.float32)
-    negatives[there] = logits[len(pairs) :]
-    return Graded(logits[: len(pairs)], negatives)
-
-
-def _judged(
-    pairs: Pairs, corpus: Corpus, pools: Pools, left: Flags, recipe: DatasetRecipe, run: Run
-) -> Verdicts | None:
-    """What the judge says of the suspicious negatives; a query with a passage is asked about once."""
-    options = _options(recipe)
-    if options.judge is None or recipe.generate is None:
-        return None
-    from medembed.mine.judge import Question, judge
-
-    rows, places = np.nonzero(suspicious(pools, left, options.judge))
-    asked = np.stack([pairs.query_numbers[rows], pools.ids[rows, places]], axis=1)
-    _, first, back = np.unique(asked, axis=0, return_index=True, return_inverse=True)
-    questions = [
-        Question(pairs.queries[row], corpus.ids[int(passage)].as_py(), corpus.texts[passage])
-        for row, passage in zip(rows[first], pools.ids[rows[first], places[first]], strict=True)
-    ]
-    judged = judge(questions, recipe.generate, options.judge, run.folder / "judge.jsonl")
-    codes = np.zeros(pools.ids.shape, np.int8)
-    codes[rows, places] = np.array(judged.verdicts, np.int8)[back.reshape(-1)]
-    said = {name: judged.verdicts.count(code) for code, name in VERDICTS.items()}
-    who = {"model": judged.model, "prompt_version": judged.prompt_version, "asked": len(questions)}
-    return Verdicts(codes, who | said)
-
-
 def _write(
     rows: Iterable[tuple[str, dict[str, Any]] | Reject],
     splits: list[str],
@@ -162,7 +127,7 @@ def _write(
     """Write triplets and rejects as they come; a record with their counts.
 
     Raises:
-        RunError: no row is left to train on.
+        RunError: none is left to train on.
     """
     written = dict.fromkeys(splits, 0)
     schema = triplets_schema(options.negatives)
@@ -180,8 +145,8 @@ def _write(
                 add[split](triplet)
                 written[split] += 1
     if not written["train"]:
-        mend = "Widen `mine.ranks`, lower `mine.negatives`, or say `mine.fewer: fill`."
-        raise RunError.of("no row found enough negatives", str(run.path("mine")), mend)
+        mend = "Widen `mine.ranks`, lower `mine.negatives`, raise its margins (the teacher's too), or say `mine.fewer: fill`."
+        raise RunError.of("no row of the split `train` found enough negatives", str(run.path("mine")), mend)
     pairs_in = run.finished("curate").counts
     counted = {"pairs in": sum(pairs_in.get(split, 0) for split in splits), "triplets": sum(written.values())}
     return Record("mine", counts=counted | written, rejects=by_frequency(counts))

@@ -16,6 +16,7 @@ from medembed.retrieval.embeddings import Floats, Integers
 from medembed.rows import fold
 
 Codes = np.ndarray[Any, np.dtype[np.int8]]
+Flags = np.ndarray[Any, np.dtype[np.bool]]
 
 # Why a candidate is no negative, in the order in which it is asked; 0: it may be one.
 NOBODY, POSITIVE, NOTE, OUTSIDE, MARGIN, TWICE, NEAR = range(1, 8)
@@ -70,16 +71,17 @@ class Rules:
         return both >= least * (len(ours) + len(theirs) - both)
 
 
-def outside(scores: Floats, options: Mine) -> Any:
+def outside(scores: Floats, options: Mine) -> Flags:
     """Which of the candidates' `scores` are below `min_score` or above `max_score`."""
     least = -np.inf if options.min_score is None else options.min_score
     most = np.inf if options.max_score is None else options.max_score
-    return (scores < least) | (scores > most)
+    out: Flags = (scores < least) | (scores > most)
+    return out
 
 
-def too_close(scores: Floats, positives: Floats, options: Mine) -> Any:
+def too_close(scores: Floats, positives: Floats, options: Mine) -> Flags:
     """Which of the candidates' `scores` (B, K) are not clearly below those of their positives (B,)."""
-    close = scores >= ceiling(positives, options.relative_margin)[:, None]
+    close: Flags = scores >= ceiling(positives, options.relative_margin)[:, None]
     if options.absolute_margin is not None:
         close |= scores > (positives - np.float32(options.absolute_margin))[:, None]
     return close
@@ -123,7 +125,7 @@ def _spread(places: Integers, at_a_time: int) -> Integers:
     return np.concatenate(rounds) if rounds else places
 
 
-def _seen_before(numbers: Integers, counted: Any) -> Any:
+def _seen_before(numbers: Integers, counted: Flags) -> Flags:
     """Which numbers (B, K) stand further to the left in their row, of those that are `counted` (B, K)."""
     numbers = np.where(counted, numbers, -1 - np.arange(numbers.shape[1]))  # what is not counted equals nothing
     by_number = np.argsort(numbers, axis=1, kind="stable")

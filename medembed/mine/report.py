@@ -1,14 +1,15 @@
 """What mining found, in numbers and in a picture: how far negatives lie below their positives, and from which ranks they come."""
 
 import logging
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medembed.mine.negatives import MARGIN, POSITIVE, REASONS
+from medembed.mine.negatives import MARGIN, POSITIVE, REASONS, Flags
 from medembed.mine.pools import Pools
-from medembed.mine.triplets import Flags, Graded
+from medembed.mine.teacher import Graded
 from medembed.recipe import Mine
 from medembed.run import replacing
 
@@ -62,12 +63,23 @@ def draw(path: Path, pools: Pools, chosen: Flags, graded: Graded | None) -> bool
         log.info("no picture of the mining: matplotlib is not installed (`pip install 'medembed[plots]'`)")
         return False
     rows = chosen.any(axis=1)
-    figure = Figure(figsize=(12 if graded else 8, 3.2), dpi=150, facecolor="white", layout="constrained")
+    positives, negatives = int(rows.sum()), int(chosen.sum())
+    figure = Figure(figsize=(12 if graded else 8, 3.8), dpi=150, facecolor="white", layout="constrained")
+    figure.suptitle(
+        f"{positives:,} queries, each with its positive and the hard negatives mined for it ({negatives:,})"
+    )
     axes = figure.subplots(1, 3 if graded else 2)
-    _scores(axes[0], pools.positives[rows], pools.scores[chosen], "score of the retriever")
+    _scores(
+        axes[0],
+        pools.positives[rows],
+        pools.scores[chosen],
+        "How near it is to its query",
+        "score of the retriever",
+    )
     if graded:
-        _scores(axes[1], graded.positives[rows], graded.negatives[chosen], "score of the teacher (logit)")
-    _ranks(axes[-1], pools.ranks[chosen & (pools.ranks > 0)])
+        teacher = (graded.positives[rows], graded.negatives[chosen])
+        _scores(axes[1], *teacher, "How the teacher grades it", "score of the teacher (logit)")
+    _ranks(axes[-1], pools.ranks[chosen])
     for each in axes:
         each.spines[["top", "right"]].set_visible(False)
     with replacing(path) as temporary:
@@ -76,20 +88,36 @@ def draw(path: Path, pools: Pools, chosen: Flags, graded: Graded | None) -> bool
     return True
 
 
-def _scores(axes: "Axes", positives: Any, negatives: Any, name: str) -> None:
+def _scores(axes: "Axes", positives: Any, negatives: Any, title: str, name: str) -> None:
     both = np.concatenate([positives, negatives])
     bins = np.linspace(both.min(), both.max() + 1e-6, BINS + 1)
     for values, colour, label in ((negatives, ORANGE, "hard negatives"), (positives, BLUE, "positives")):
-        share = np.full(len(values), 100 / len(values))
-        axes.hist(values, bins.tolist(), weights=share, color=colour, alpha=0.25, linewidth=0)
-        axes.hist(values, bins.tolist(), weights=share, color=colour, histtype="step", linewidth=1.5, label=label)
-    axes.set(xlabel=name, ylabel="%")
-    axes.legend(frameon=False)
+        share = 100 * np.histogram(values, bins)[0] / len(values)
+        axes.stairs(share, bins, color=colour, alpha=0.25, fill=True)
+        axes.stairs(share, bins, color=colour, linewidth=1.5, label=label)
+    axes.set(title=title, xlabel=name, ylabel="% of the passages")
+    axes.margins(y=0.3)  # the legend stands above the curves
+    axes.legend(frameon=False, loc="upper center", ncols=2)
 
 
 def _ranks(axes: "Axes", ranks: Any) -> None:
-    most = int(ranks.max(initial=1))
-    bins = np.arange(0.5, most + 1.5, max(1, most // BINS))
-    share = np.full(len(ranks), 100 / max(1, len(ranks)))
-    axes.hist(ranks, bins.tolist(), weights=share, color=ORANGE)
-    axes.set(xlabel="rank of the negative", ylabel="%")
+    from matplotlib.ticker import MaxNLocator
+
+    found = ranks[ranks > 0]
+    bars, bins = np.histogram(found, edges(int(found.max(initial=1))))
+    axes.stairs(100 * bars / len(ranks), bins, color=ORANGE, fill=True)
+    axes.set(
+        title="Where hard negatives were ranked",
+        xlabel="rank of the hard negative",
+        ylabel="% of the hard negatives",
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(found) < len(ranks):
+        drawn = f"{1 - len(found) / len(ranks):.1%} were drawn at random"
+        axes.text(1, 1, drawn, transform=axes.transAxes, ha="right", va="top")
+
+
+def edges(last: int) -> list[float]:
+    """Where the bars of ranks 1 to `last` begin and end: at most `BINS` bars of equally many ranks."""
+    width = math.ceil(last / BINS)
+    return [0.5 + width * bar for bar in range(math.ceil(last / width) + 1)]

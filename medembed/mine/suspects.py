@@ -1,15 +1,16 @@
 """Negatives that score almost as high as the positive: which they are, and what follows when a judge says that one answers the query."""
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from medembed.mine import teacher
 from medembed.mine.corpus import Corpus, Pairs
-from medembed.mine.negatives import Codes, Rules, ceiling
+from medembed.mine.negatives import Codes, Flags, Rules, ceiling
 from medembed.mine.pools import Pools
-from medembed.mine.triplets import Flags, Graded
-from medembed.recipe import Judge, Mine
+from medembed.mine.teacher import Graded
+from medembed.recipe import Generate, Judge, Mine
 from medembed.retrieval.embeddings import Integers
 
 ANSWERS, DOES_NOT, NO_VERDICT = range(1, 4)  # 0: not asked
@@ -21,6 +22,27 @@ class Verdicts(NamedTuple):
 
     codes: Codes  # (Q, M)
     facts: dict[str, Any]  # who judged, and how often it said what
+
+
+def judged(
+    pairs: Pairs, corpus: Corpus, pools: Pools, left: Flags, servers: Generate, options: Judge, journal: Path
+) -> Verdicts:
+    """What the judge says of the suspicious negatives; a query with a passage is asked about once."""
+    from medembed.mine.judge import Question, judge
+
+    rows, places = np.nonzero(suspicious(pools, left, options))
+    asked = np.stack([pairs.query_numbers[rows], pools.ids[rows, places]], axis=1)
+    _, first, back = np.unique(asked, axis=0, return_index=True, return_inverse=True)
+    questions = [
+        Question(pairs.queries[row], corpus.ids[int(passage)].as_py(), corpus.texts[passage])
+        for row, passage in zip(rows[first], pools.ids[rows[first], places[first]], strict=True)
+    ]
+    said = judge(questions, servers, options, journal)
+    codes = np.zeros(pools.ids.shape, np.int8)
+    codes[rows, places] = np.array(said.verdicts, np.int8)[back.reshape(-1)]
+    counts = {name: said.verdicts.count(code) for code, name in VERDICTS.items()}
+    who = {"model": said.model, "prompt_version": said.prompt_version, "asked": len(questions)}
+    return Verdicts(codes, who | counts)
 
 
 def suspicious(pools: Pools, left: Flags, judge: Judge) -> Flags:

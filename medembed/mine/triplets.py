@@ -1,26 +1,16 @@
 """Pools and what teacher and judge say of them → triplets: the first n of each pool that are left, hardest first."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from medembed.mine.corpus import Corpus, Pairs
+from medembed.mine.negatives import Flags
 from medembed.mine.pools import Pools
+from medembed.mine.teacher import Graded
 from medembed.recipe import Mine
-from medembed.retrieval.embeddings import Floats
 from medembed.rows import Reject, as_json
-
-Flags = np.ndarray[Any, np.dtype[np.bool]]
-
-
-@dataclass(frozen=True)
-class Graded:
-    """A cross-encoder's logits for the positives (Q,) and the pools (Q, M)."""
-
-    positives: Floats
-    negatives: Floats
 
 
 def choose(left: Flags, options: Mine) -> Flags:

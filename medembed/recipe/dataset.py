@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from medembed import resources
 from medembed.recipe.common import Count, Model, Name, PathOrHub, Publish, Share, Source, Strict, Url, hub_id, is_local
@@ -280,10 +280,17 @@ class Judge(Strict):
     )
 
 
+# Told apart by the word, so that a fault of a model is told as one, and not as «no bm25».
+Retriever = Annotated[
+    Annotated[Model, Tag("embeddings")] | Annotated[Literal["bm25"], Tag("bm25")],
+    Discriminator(lambda value: "bm25" if value == "bm25" else "embeddings"),
+]
+
+
 class Mine(Strict):
     """Pairs → triplets: hard negatives from the passage corpus."""
 
-    retriever: Annotated[list[Model | Literal["bm25"]], Field(min_length=1, max_length=2)]  # two: ranks fused
+    retriever: Annotated[list[Retriever], Field(min_length=1, max_length=2)]  # two: ranks fused
     negatives: Annotated[int, Field(ge=1, le=100)] = 4
     ranks: tuple[Count, Count] = (1, 50)  # the window of ranks that negatives are taken from
     relative_margin: Margin | None = 0.95  # a negative scores below this share of the positive's score

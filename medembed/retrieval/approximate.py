@@ -5,6 +5,7 @@ as the exact search does it.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,20 @@ BLOCK = 50_000  # passages added at a time
 SEED = 1234
 
 
+def faiss() -> Any:
+    """The library.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        import faiss as library
+    except ImportError as error:
+        mend = "Install it: `pip install 'medembed[faiss]'`, or raise `mine.exact_up_to` for an exact search."
+        raise InputError.of("FAISS is needed for so many passages, and is not installed", mend=mend) from error
+    return library
+
+
 class Index:
     """Lists of passages, about √P of them."""
 
@@ -26,17 +41,13 @@ class Index:
         Raises:
             InputError: FAISS is not installed.
         """
-        try:
-            import faiss
-        except ImportError as error:
-            mend = "Install it: `pip install 'medembed[faiss]'`, or raise `mine.exact_up_to` for an exact search."
-            raise InputError.of("FAISS is needed for so many passages, and is not installed", mend=mend) from error
+        library = faiss()
         self.passages = passages
         count, dimensions = passages.shape
         lists = max(1, math.isqrt(count))
-        quantizer = faiss.IndexFlatIP(dimensions)
-        kind = faiss.ScalarQuantizer.QT_fp16  # exact for what `encode` makes
-        self._index = faiss.IndexIVFScalarQuantizer(quantizer, dimensions, lists, kind, faiss.METRIC_INNER_PRODUCT)
+        quantizer = library.IndexFlatIP(dimensions)
+        kind = library.ScalarQuantizer.QT_fp16  # exact for what `encode` makes
+        self._index = library.IndexIVFScalarQuantizer(quantizer, dimensions, lists, kind, library.METRIC_INNER_PRODUCT)
         self._index.nprobe = min(probes, lists)
         self._index.cp.seed, self._index.cp.spherical = SEED, True
         sample = np.random.default_rng(SEED).choice(count, min(count, SAMPLE * lists), replace=False)

@@ -4,6 +4,7 @@ Tokens are runs of letters and digits, case-folded, single ones included («vita
 stemmed by Snowball.
 """
 
+import logging
 import re
 from collections.abc import Iterable, Sequence
 
@@ -16,6 +17,7 @@ from medembed.retrieval.embeddings import Floats, Integers
 from medembed.retrieval.search import NONE
 
 _STOP = frozenset(STOPWORDS_EN)
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # it says what it does, at every step
 
 
 class BM25:

@@ -1,12 +1,9 @@
 """Texts → embeddings on disk: each distinct text once, longest first, in blocks of fp16.
 
-A block lies under the hash of what made it (model, prompt, length, precision, texts) and ends with its own checksum: nothing stale
-or damaged is read, and a killed run goes on from the last whole block, in any number of processes.
+A block is made by model, prompt, length, precision and texts, and kept under the hash of these (`kept`): a killed run goes on from the
+last whole block, in any number of processes.
 """
 
-import hashlib
-import json
-import logging
 import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,12 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from medembed.errors import RunError
-from medembed.run import replacing
+from medembed.retrieval import kept
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-log = logging.getLogger(__name__)
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 Embeddings = np.ndarray[Any, np.dtype[np.float16]]
@@ -32,7 +27,6 @@ Side = Literal["query", "document"]
 
 BLOCK = 2048  # texts
 GRID = 2048  # embeddings are whole multiples of 1 / GRID, see `on_grid`
-_DIGEST = hashlib.sha256().digest_size
 
 
 def encode(
@@ -79,16 +73,14 @@ def embedded(
     """The embeddings of one block, (B, D): read where they stand, else made and written."""
     precision = _precision(model)
     prompts = [model.prompts, model.default_prompt_name, side]
-    made_by = json.dumps([revision, model.max_seq_length, prompts, str(precision), batch_size, GRID, block])
-    path = cache / f"{hashlib.sha256(made_by.encode()).hexdigest()[:32]}.f16"
-    if (found := _read(path, len(block))) is not None:
-        return found
+    made_by = [revision, model.max_seq_length, prompts, str(precision), batch_size, GRID, block]
+    path = kept.place(cache, made_by, "f16")
+    if (body := kept.read(path)) is not None:
+        return np.frombuffer(body, np.float16).reshape(len(block), -1)
     encoder = model.encode_query if side == "query" else model.encode_document
     with _autocast(precision):
         found = on_grid(encoder(block, batch_size=batch_size, show_progress_bar=False).astype(np.float32))
-    body = found.tobytes()
-    with replacing(path) as temporary:
-        temporary.write_bytes(body + _checksum(path, body))
+    kept.write(path, found.tobytes())
     return found
 
 
@@ -103,7 +95,7 @@ def on_grid(embeddings: Floats) -> Embeddings:
         RunError: values that are not finite.
     """
     if not np.isfinite(embeddings).all():
-        raise RunError.of("the retriever gives embeddings that are not finite", "mine.retriever", "Choose another.")
+        raise RunError.of("the retriever gives embeddings that are not finite", mend="Choose another one.")
     lengths = np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
     rounded: Embeddings = (np.round(embeddings / lengths * GRID) / GRID).astype(np.float16)
     return rounded
@@ -132,22 +124,6 @@ def _on_disk(rows: int, dimensions: int, cache: Path) -> Embeddings:
             file.write(bytes(2 * dimensions * min(BLOCK, rows - start)))
         file.flush()
         return np.memmap(file, np.float16, "r+", shape=(rows, dimensions))
-
-
-def _read(path: Path, rows: int) -> Embeddings | None:
-    """The block at `path`; none when there is none or not what was written."""
-    if not path.exists():
-        return None
-    content = path.read_bytes()
-    body, checksum = content[:-_DIGEST], content[-_DIGEST:]
-    if checksum != _checksum(path, body):
-        log.warning("%s: a damaged block of embeddings; it is made again", path)
-        return None
-    return np.frombuffer(body, np.float16).reshape(rows, -1)
-
-
-def _checksum(path: Path, body: bytes) -> bytes:
-    return hashlib.sha256(path.name.encode() + body).digest()
 
 
 def _precision(model: "SentenceTransformer") -> Any:

@@ -170,15 +170,16 @@ def test_what_a_reranker_has_scored_is_not_scored_again(
     from sentence_transformers import CrossEncoder
 
     from medembed.curate import round_trip
+    from medembed.retrieval import reranking
 
-    monkeypatch.setattr(round_trip, "BLOCK", 2)
+    monkeypatch.setattr(reranking, "BLOCK", 2)
     stored = store(tmp_path / "0", [own(text) for text in TEXTS], [passage_of(own(text)) for text in TEXTS])
     setting = Filter.model_validate(
         {"round_trip": {"retriever": retriever, "reranker": str(reranker), "min_score": 0.1}}
     ).round_trip
     assert setting
     round_trip.sieve(setting, stored)
-    blocks = sorted(stored.cache.glob("reranked-*.npy"))
+    blocks = sorted(stored.cache.glob("*.logits"))
     assert len(blocks) == 3
     blocks[0].write_bytes(b"damaged")
     asked: list[int] = []

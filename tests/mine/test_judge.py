@@ -13,7 +13,7 @@ from medembed.errors import RunError
 from medembed.llm.outcomes import Failure, Reply
 from medembed.mine.judge import read_verdict
 from medembed.mine.suspects import ANSWERS, DOES_NOT, NO_VERDICT, Verdicts, dropped, relabelled
-from medembed.mine.triplets import Graded
+from medembed.mine.teacher import Graded
 from medembed.recipe import Mine
 from medembed.recipe.dataset import Generate, Judge
 from medembed.run import Record, Run

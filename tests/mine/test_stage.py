@@ -13,6 +13,7 @@ from sentence_transformers import SentenceTransformer
 
 from medembed.errors import InputError, RunError
 from medembed.mine.corpus import read_corpus
+from medembed.mine.report import edges
 from medembed.recipe import Mine
 from medembed.rows import CORPUS
 from tests.mine.conftest import Mined
@@ -106,6 +107,13 @@ def test_a_picture_is_drawn_where_matplotlib_is_there(mine: Mined, monkeypatch: 
     assert not run.path("mine", "mining.png").exists()
 
 
+@pytest.mark.parametrize("last", [1, 2, 39, 40, 41, 99, 1000])
+def test_each_rank_has_its_place_in_the_picture(last: int) -> None:
+    bars, _ = np.histogram(np.arange(1, last + 1), edges(last))
+    assert bars.sum() == last and len(bars) <= 40
+    assert bars[-1] > 0
+
+
 @pytest.mark.parametrize(("said", "least"), [({}, 2), ({"fewer": "keep", "passages": 1}, 1)])
 def test_a_corpus_without_enough_passages_is_told(mine: Mined, said: dict[str, Any], least: int) -> None:
     with pytest.raises(InputError, match=f"{said.get('passages', 2)} passages cannot give {least} negatives"):
@@ -144,7 +152,7 @@ def test_a_folder_that_is_no_model_is_told(mine: Mined, tmp_path: Path) -> None:
 
 
 def test_no_row_with_enough_negatives_is_told_and_the_rejects_stay(mine: Mined, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no row found enough negatives"):
+    with pytest.raises(RunError, match="no row of the split `train` found enough negatives"):
         mine(fewer="drop", max_score=-0.99)
     assert pq.read_table(tmp_path / "run" / "mine" / "rejects.parquet").num_rows == 30
 

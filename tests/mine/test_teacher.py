@@ -1,5 +1,6 @@
 """A cross-encoder's scores: true, made once, taken up after a kill, and told when they are none."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,61 +10,92 @@ from sentence_transformers import CrossEncoder
 
 from medembed.errors import InputError, RunError
 from medembed.mine import teacher
+from medembed.mine.pools import Pools
+from medembed.mine.teacher import Graded
+from medembed.recipe.dataset import Teacher
+from medembed.retrieval import reranking
+from tests.mine.columns import corpus_of, pairs_of
 from tests.mine.conftest import Mined, make_tiny_reranker
 
 QUERIES = ["what is pain", "chest pain", "what is pain", "dose"]
 PASSAGES = ["pain of the chest with fever", "insulin", "acute heart failure was treated with oral iv dose mg daily"]
-ASKED = np.array([[0, 0], [1, 2], [0, 1], [0, 0], [3, 2], [1, 2]])
+ANSWERS = [0, 2, 1, 0]
+POOLS = [[1, -1], [0, -1], [0, 2], [2, 1]]  # equal queries have some passages in common
 
 
 @pytest.fixture
-def counted(tiny_reranker: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[CrossEncoder, list[list[tuple[str, str]]]]:
-    """The reranker, and all that it was asked."""
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[str, str]]]:
+    """All that cross-encoders are asked."""
     predict, asked = CrossEncoder.predict, []
 
-    def counting(model: CrossEncoder, texts: list[tuple[str, str]], **said: Any) -> Any:
+    def listening(model: CrossEncoder, texts: list[tuple[str, str]], **said: Any) -> Any:
         asked.append(texts)
         return predict(model, texts, **said)
 
-    monkeypatch.setattr(CrossEncoder, "predict", counting)
-    return CrossEncoder(str(tiny_reranker), device="cpu"), asked
+    monkeypatch.setattr(CrossEncoder, "predict", listening)
+    return asked
 
 
-def score(model: CrossEncoder, cache: Path) -> Any:
-    return teacher.score(model, "r1", QUERIES, PASSAGES, ASKED, cache, batch_size=2)
+def grade(model: Path, cache: Path) -> Graded:
+    corpus = corpus_of(PASSAGES)
+    pools = Pools(np.zeros(4, np.float32), np.array(POOLS), np.zeros((4, 2), np.float32), np.array(POOLS), Counter())
+    pairs = pairs_of(corpus, list(zip(QUERIES, ANSWERS, strict=True)))
+    return teacher.graded(pairs, corpus, pools, Teacher.model_validate({"model": str(model), "batch_size": 2}), cache)
 
 
-def test_scores_are_the_models_logits_and_each_distinct_pair_is_scored_once(tmp_path: Path, counted: Any) -> None:
-    model, asked = counted
-    logits = score(model, tmp_path)
-    ((texts),) = asked
-    assert len(texts) == len(set(texts)) == 4
-    assert [len(q) + len(p) for q, p in texts] == sorted((len(q) + len(p) for q, p in texts), reverse=True)
-    inputs = model.tokenizer(
-        *zip(*((QUERIES[q], PASSAGES[p]) for q, p in ASKED), strict=True), padding=True, return_tensors="pt"
-    )
-    np.testing.assert_allclose(logits, model.model(**inputs).logits[:, 0].detach().numpy(), atol=1e-4)
-    assert logits.max() > 1 or logits.min() < 0  # no probabilities
-
-
-def test_a_run_that_was_cut_off_scores_only_the_blocks_that_are_missing(
-    tmp_path: Path, counted: Any, monkeypatch: pytest.MonkeyPatch
+def test_scores_are_the_models_logits_and_each_distinct_pair_is_scored_once(
+    tmp_path: Path, tiny_reranker: Path, asked: list[list[tuple[str, str]]]
 ) -> None:
-    monkeypatch.setattr(teacher, "BLOCK", 3)
-    model, asked = counted
-    whole = score(model, tmp_path)
-    assert [len(block) for block in asked] == [3, 1]
-    max(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns).unlink()  # as if killed before the last one
+    graded = grade(tiny_reranker, tmp_path)
+    ((texts),) = asked
+    assert len(texts) == len(set(texts)) == 8
+    assert [len(q) + len(p) for q, p in texts] == sorted((len(q) + len(p) for q, p in texts), reverse=True)
+    model = CrossEncoder(str(tiny_reranker), device="cpu")
+
+    def logits(rows: list[tuple[str, str]]) -> Any:
+        inputs = model.tokenizer(*zip(*rows, strict=True), padding=True, return_tensors="pt")
+        return model.model(**inputs).logits[:, 0].detach().numpy()
+
+    positives = logits([(query, PASSAGES[row]) for query, row in zip(QUERIES, ANSWERS, strict=True)])
+    np.testing.assert_allclose(graded.positives, positives, atol=1e-4)
+    assert graded.positives.max() > 1 or graded.positives.min() < 0  # no probabilities
+    there = [(row, place) for row, pool in enumerate(POOLS) for place, passage in enumerate(pool) if passage >= 0]
+    negatives = logits([(QUERIES[row], PASSAGES[POOLS[row][place]]) for row, place in there])
+    np.testing.assert_allclose([graded.negatives[at] for at in there], negatives, atol=1e-4)
+    assert np.isnan(graded.negatives).sum() == 2
+
+
+@pytest.mark.parametrize("damage", ["gone", "truncated", "flipped"])
+def test_a_run_that_was_cut_off_scores_only_the_blocks_that_are_missing_or_damaged(
+    damage: str, tmp_path: Path, tiny_reranker: Path, asked: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reranking, "BLOCK", 5)
+    whole = grade(tiny_reranker, tmp_path)
+    assert [len(block) for block in asked] == [5, 3]
+    last = max(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    content = last.read_bytes()
+    if damage == "gone":
+        last.unlink()
+    else:
+        last.write_bytes(content[:5] if damage == "truncated" else bytes([content[0] ^ 1]) + content[1:])
     asked.clear()
-    np.testing.assert_array_equal(score(model, tmp_path), whole)
-    assert [len(block) for block in asked] == [1]
+    again = grade(tiny_reranker, tmp_path)
+    np.testing.assert_array_equal(again.positives, whole.positives)
+    np.testing.assert_array_equal(again.negatives, whole.negatives)
+    assert [len(block) for block in asked] == [3]
+    assert last.read_bytes() == content
 
 
-def test_another_teacher_does_not_take_the_scores_of_this_one(tmp_path: Path, counted: Any) -> None:
-    model, asked = counted
-    score(model, tmp_path)
-    teacher.score(model, "r2", QUERIES, PASSAGES, ASKED, tmp_path, batch_size=2)
-    assert len(asked) == 2
+def test_another_teacher_does_not_take_the_scores_of_this_one(
+    tmp_path: Path, tiny_reranker: Path, asked: list[Any]
+) -> None:
+    grade(tiny_reranker, tmp_path / "cache")
+    model = CrossEncoder(str(tiny_reranker), device="cpu")
+    model.model.classifier.bias.data.add_(1)
+    model.save_pretrained(str(tmp_path / "other"))
+    asked.clear()
+    grade(tmp_path / "other", tmp_path / "cache")
+    assert len(asked) == 1
 
 
 def test_the_margin_is_a_share_of_the_probability() -> None:
@@ -100,6 +132,12 @@ def test_a_teacher_with_several_outputs_is_refused(mine: Mined, tiny_model: Path
     several = make_tiny_reranker(tiny_model, tmp_path / "several", outputs=3)
     with pytest.raises(InputError, match="gives 3 scores for a pair, not one"):
         mine(teacher={"model": str(several)})
+    assert not (tmp_path / "run" / "embeddings").exists()  # told before long work
+
+
+def test_an_embedding_model_is_no_teacher(mine: Mined, tiny_model: Path) -> None:
+    with pytest.raises(InputError, match="no weights that score a pair"):
+        mine(teacher={"model": str(tiny_model)})
 
 
 def test_a_teacher_that_gives_no_numbers_is_told(mine: Mined, tiny_reranker: Path, tmp_path: Path) -> None:

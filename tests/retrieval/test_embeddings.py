@@ -103,7 +103,7 @@ def test_a_damaged_block_is_noticed_and_made_again(
     with caplog.at_level(logging.WARNING):
         np.testing.assert_array_equal(encoded(), whole)
     assert 0 < len(asked) <= 16
-    assert f"{first}: a damaged block of embeddings; it is made again" in caplog.messages
+    assert f"{first}: a damaged block of a model's work; it is made again" in caplog.messages
     assert first.read_bytes() == content
 
 
@@ -170,7 +170,7 @@ def test_two_processes_give_the_blocks_and_triplets_of_one(tiny_model: Path, tmp
         assert done.returncode == 0, done.stderr
         record = run.record("mine")
         assert record is not None
-        blocks = {path.name: path.read_bytes() for path in run.path("mine", "embeddings").iterdir()}
+        blocks = {path.name: path.read_bytes() for path in run.path("embeddings").iterdir()}
         made[processes] = (record.outputs, blocks)
     assert len(made[1][1]) == 6
     assert made[1] == made[2]
@@ -186,4 +186,4 @@ def test_a_fault_that_any_process_meets_is_told_once(tiny_model: Path, tmp_path:
     stages.perform("curate", recipe, Run(recipe, tmp_path / "run-2"))
     done = launch(tmp_path, 2)
     assert done.returncode != 0
-    assert done.stderr.count("error: mine.retriever: the retriever gives embeddings that are not finite") == 1
+    assert done.stderr.count("error: the retriever gives embeddings that are not finite") == 1
