@@ -5,15 +5,14 @@ shares an n-gram or is close to a passage. The tasks are what is held in memory 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from medembed import models
+from medembed import models, tables
 from medembed.curate.overlap import MATCH, MOST, NGRAM, QUERY_MATCH, Overlap
 from medembed.curate.sieve import Row, Sieve, Stored
 from medembed.errors import InputError, all_told
@@ -151,14 +150,8 @@ class _Close:
         side: Literal["query", "document"] = "query" if kind == "queries" else "document"
         embedded = partial(encode, self._model, self._revision, side=side, cache=self._stored.cache, batch_size=BATCH)
         targets = embedded(distinct)  # (theirs, D)
-        for block in _blocks(ours):
+        for block in tables.blocks(ours, BLOCK):
             keys, mine = zip(*block, strict=True)
             _, scores = search(embedded(list(mine)), targets, top_k=1)  # (block, 1)
             for i in np.flatnonzero(scores[:, 0] >= self._near):
                 self._found.setdefault((kind, keys[i]), set()).add(number)
-
-
-def _blocks(items: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-    rest = iter(items)
-    while block := list(islice(rest, BLOCK)):
-        yield block

@@ -6,15 +6,13 @@ Rank and scores stay in the row.
 
 import hashlib
 import json
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
-from medembed import models
+from medembed import models, tables
 from medembed.curate.ranks import BATCH, Ranked, ranked
 from medembed.curate.sieve import Row, Sieve, Stored
 from medembed.errors import RunError
@@ -56,7 +54,7 @@ def _reranked(model: Model, top_k: int, found: Ranked, stored: Stored) -> Floats
     scores = np.full(len(found.keys), np.nan, np.float32)
     pairs = (row for row in stored.pairs() if found.ranks[found.at(row)] <= top_k)
     with tqdm(total=int((found.ranks <= top_k).sum()), desc="rerank", unit="pair", disable=None) as bar:
-        for block in _blocks(pairs):
+        for block in tables.blocks(pairs, BLOCK):
             texts = [(row["query"], row["positive"]) for row in block]
             scores[[found.at(row) for row in block]] = _scored(reranker, revision, texts, stored.cache)
             bar.update(len(block))
@@ -80,8 +78,3 @@ def _scored(reranker: "CrossEncoder", revision: str, texts: list[tuple[str, str]
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, scores)
     return scores
-
-
-def _blocks(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    while block := list(islice(rows, BLOCK)):
-        yield block

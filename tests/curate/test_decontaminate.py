@@ -40,7 +40,7 @@ def stored(folder: Path, queries: list[str], passages: list[tuple[str, str]]) ->
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(pairs, schema=PAIRS), folder / "pairs.parquet")
     pq.write_table(pa.Table.from_pylist(corpus, schema=CORPUS), folder / "passages.parquet")
-    return Stored(folder / "pairs.parquet", folder / "passages.parquet", folder / "cache")
+    return Stored(folder / "pairs.parquet", folder / "passages.parquet", folder / "cache", folder)
 
 
 def judge(made: Sieve, given: Stored) -> tuple[list[str], list[str]]:
@@ -167,7 +167,7 @@ def test_words_alone_need_neither_torch_nor_mteb(tmp_path: Path) -> None:
     program = (
         "import sys; from medembed.curate.decontaminate import sieve; from medembed.curate.sieve import Stored;"
         "from medembed.recipe import Decontaminate; from pathlib import Path;"
-        f"paths = [Path(p) for p in {[str(given.pairs_path), str(given.passages_path), str(given.cache)]}];"
+        f"paths = [Path(p) for p in {[str(given.pairs_path), str(given.passages_path), str(given.cache), str(given.scratch)]}];"
         f"sieve(Decontaminate(tasks=[{task(tmp_path / 'mine')!r}]), Stored(*paths));"
         "sys.exit(any(name in sys.modules for name in ('torch', 'mteb', 'datasets', 'transformers')))"
     )
