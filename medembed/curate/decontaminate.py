@@ -69,7 +69,7 @@ def sieve(setting: Decontaminate, stored: Stored) -> Sieve:
     Raises:
         InputError: the texts of at least one task cannot be read; no task is ever skipped.
     """
-    overlap = Overlap(setting.ngram)
+    overlap = Overlap(setting.ngram, setting.boilerplate)
     tasks = tasks_meant(setting.tasks)
     found: list[Found] = []
     all_told(partial(_take_in, task, overlap, found) for task in tasks)
@@ -91,7 +91,7 @@ def sieve(setting: Decontaminate, stored: Stored) -> Sieve:
         text = passage_input(row["title"], row["text"])
         return judged(row, "passages", overlap.of_passage(text), row["passage_id"])
 
-    return Sieve(pair, passage, partial(_facts, setting, found))
+    return Sieve(pair, passage, partial(_facts, setting, found, overlap))
 
 
 def _take_in(task: str, overlap: Overlap, found: list[Found]) -> None:
@@ -102,19 +102,21 @@ def _take_in(task: str, overlap: Overlap, found: list[Found]) -> None:
     found.append(Found(texts.name, texts.revision, queries, passages))
 
 
-def _facts(setting: Decontaminate, found: list[Found]) -> dict[str, Any]:
+def _facts(setting: Decontaminate, found: list[Found], overlap: Overlap) -> dict[str, Any]:
     """What the card tells: of each task what it was compared with, and what was removed for its sake."""
     tasks = {
         it.name: {
             "revision": it.revision,
             "queries": it.queries,
             "passages": it.passages,
+            **({"boilerplate": overlap.boilerplate(number)} if setting.boilerplate else {}),
             "removed": {kind: {how: it.removed[kind, how] for how in HOW[kind]} for kind in HOW},
         }
-        for it in found
+        for number, it in enumerate(found)
     }
     retriever = {"retriever": str(setting.retriever.model)} if setting.retriever else {}
-    return {"tasks": tasks, "ngram": setting.ngram, "near": setting.near} | retriever
+    said = {"ngram": setting.ngram, "boilerplate": setting.boilerplate, "near": setting.near}
+    return {"tasks": tasks} | said | retriever
 
 
 class _Close:

@@ -183,11 +183,15 @@ class Phi(Strict):
 class Decontaminate(Strict):
     """No text of an evaluation task among passages or queries. `default`: the headline's five and MTEB(Medical, v1).
 
-    Eight words are what open-r1 takes. Where texts are made from templates, eight are often boilerplate, and more are wiser.
+    Eight words are what open-r1 takes. Where a task's texts are made from templates, eight are often boilerplate: `boilerplate: 3` lets
+    pass what stands in three of its own texts or more.
     """
 
     tasks: Annotated[list[PathOrHub], Field(min_length=1)] = ["default"]
     ngram: Annotated[int, Field(ge=3)] = 8  # words in a row that no evaluation text may share
+    boilerplate: Annotated[int, Field(ge=2)] | None = (
+        None  # texts of a task that share an n-gram, from which it does not count
+    )
     near: Margin | None = None  # cosine from which a text counts as one of the task's; not looked at when none
     retriever: Model | None = None  # whose embeddings `near` compares
 

@@ -85,6 +85,23 @@ def test_the_number_of_words_is_the_recipes(tmp_path: Path) -> None:
     assert left(tmp_path / "4", [], [five], ngram=4)[1] == []
 
 
+def test_boilerplate_of_a_task_marks_nothing_and_is_told(tmp_path: Path) -> None:
+    phrase = "these resources offer information about the diagnosis and the management"
+    theirs = [(f"d{i}", "", f"{i} {phrase} of disease {i}") for i in range(3)]
+    ours = [("", f"Of gout: {phrase} of it."), ("", f"Again: {phrase} of disease 2.")]
+    queries = [QUERY[1]]
+    asked: dict[str, Any] = {"judgments": [("q1", "d1", 1)], "passages": theirs}
+    folder = task(tmp_path / "theirs", **asked)
+    given = stored(tmp_path / "ours", queries, ours)
+    for setting, passages, said in (({}, [], None), ({"boilerplate": 3}, ours[:1], 5)):
+        made = sieve(Decontaminate.model_validate({"tasks": [folder]} | setting), given)
+        assert judge(made, given) == (
+            [],
+            [text for _, text in passages],
+        )  # a query of the task goes, whatever it shares
+        assert made.facts()["tasks"]["theirs"].get("boilerplate") == said
+
+
 def test_title_and_text_are_one_passage(tmp_path: Path) -> None:
     text = "is a loop diuretic that is given to some."  # seven of their words, and their title before them
     given = stored(tmp_path / "ours", [], [("Furosemide", text), ("", text)])
