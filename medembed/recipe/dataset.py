@@ -249,11 +249,23 @@ class Filter(Strict):
     def _by_name(cls, value: Any) -> Any:
         if isinstance(value, str) and value in cls.BARE:
             return {value: cls.BARE[value]}
+        if isinstance(value, str) and value in cls.model_fields:
+            raise ValueError(f"`{value}` needs settings: `{value}: {{retriever: …}}`")
         if isinstance(value, dict) and (set_ := {key: item for key, item in value.items() if item is not None}):
             (key, item), *more = set_.items()
-            if not more:
-                return {key: cls.SHORT.get((key, item), item) if isinstance(item, str) else item}
+            if not more and key in cls.model_fields:
+                return {key: cls._meant(key, item) if isinstance(item, str) else item}
         raise ValueError(f"a filter is one of {', '.join(cls.model_fields)}, alone or with its settings")
+
+    @classmethod
+    def _meant(cls, name: str, said: str) -> Any:
+        """The settings that a single word stands for."""
+        known = [word for filter_, word in cls.SHORT if filter_ == name]
+        if known and said not in known:
+            raise ValueError(
+                f"`{name}: {said}` is not known; a word for it is {' or '.join(known)}, else name its settings"
+            )
+        return cls.SHORT.get((name, said), said)
 
 
 class Split(Strict):
