@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from medembed.provenance import manifest
+from medembed.provenance import decontamination, manifest
 from medembed.publish.cards import Table, dataset_card, model_card
 from medembed.recipe_file import load
 from tests.fixtures.hub import Hub
@@ -116,6 +116,19 @@ def test_settings_of_filters_are_told_in_words_and_a_model_by_its_name(of_datase
 def test_what_the_gate_did_is_told(of_dataset: dict[str, Any], facts: dict[str, str], told: str) -> None:
     of_dataset["stages"]["curate"]["facts"]["phi"] |= facts
     assert told in dataset_card(of_dataset, TABLES)
+
+
+def test_boilerplate_that_was_let_pass_is_told_on_both_cards(
+    of_dataset: dict[str, Any], of_model: dict[str, Any]
+) -> None:
+    assert "boilerplate" not in dataset_card(of_dataset, TABLES)
+    of_dataset["stages"]["curate"]["facts"]["decontaminate"]["boilerplate"] = 3
+    of_dataset["stages"]["curate"]["facts"]["decontaminate"]["tasks"]["NFCorpus"]["boilerplate"] = 1200
+    card = dataset_card(of_dataset, TABLES)
+    assert "but for the task's boilerplate: runs of words that stand in 3 or more of its own texts." in card
+    assert "that may be left in the data: NFCorpus 1,200." in card
+    of_model["decontamination"] = decontamination(["NFCorpus"], of_dataset)
+    assert "8 words in a row (but for what stands in 3 or more of its own texts)" in model_card(of_model)
 
 
 def test_a_licence_that_the_author_says_is_not_told_as_computed(of_dataset: dict[str, Any]) -> None:
