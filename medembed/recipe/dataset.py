@@ -184,8 +184,8 @@ class Decontaminate(Strict):
     """No text of an evaluation task among passages or queries. `default`: the headline's five and MTEB(Medical, v1).
 
     Eight words are what open-r1 takes. Where a task's texts are made from templates, eight are often boilerplate: `boilerplate: 3` lets
-    pass what stands in three of its own texts or more. Of MedQuAD's 12,159 passages
-    8,058 share eight words with its own test set, 6,137 so; of 20 words 4,807, and 2,608 so.
+    pass what stands in three of its own texts or more. Of MedQuAD's 12,159 passages 8,058 share eight words with its own test set, and so
+    6,137; they share twenty words in 4,807 cases, and so in 2,608.
     """
 
     tasks: Annotated[list[PathOrHub], Field(min_length=1)] = ["default"]
