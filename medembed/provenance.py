@@ -30,7 +30,10 @@ LIBRARIES = (
     "huggingface_hub",
     "mteb",
     "numpy",
+    "presidio-analyzer",
+    "py3langid",
     "pyarrow",
+    "rensa",
     "sentence-transformers",
     "tokenizers",
     "torch",
@@ -117,7 +120,9 @@ def decontamination(tasks: list[str], upstream: dict[str, Any] | None) -> dict[s
         if not (of_task := _within(facts, "tasks", task)):
             found[task] = {"state": "not checked"}
             continue
-        settings = {"revision": of_task.get("revision"), "ngram": facts.get("ngram"), "near": facts.get("near")}
+        settings = {"revision": of_task.get("revision")} | {
+            key: facts.get(key) for key in ("ngram", "boilerplate", "near")
+        }
         removed = {kind: _sum(_within(of_task, "removed", kind)) for kind in _within(of_task, "removed")}
         found[task] = {"state": "decontaminated", **settings, "removed": removed}
     return found

@@ -30,6 +30,7 @@ def check(recipes: list[Recipe]) -> None:
         InputError: with all that is wrong in all of them.
     """
     from medembed import curate, models, publish, sources
+    from medembed.publish import gates
 
     looks: list[Callable[[], object]] = []
     for recipe in recipes:
@@ -41,7 +42,7 @@ def check(recipes: list[Recipe]) -> None:
             from medembed.evaluate import check_tasks
 
             looks += [partial(models.resolve, recipe.base), partial(check_tasks, recipe.evaluate)]
-        looks.append(partial(publish.look, recipe))
+        looks += [partial(gates.check, recipe), partial(publish.look, recipe)]
     all_told(looks)
 
 

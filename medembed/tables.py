@@ -1,10 +1,11 @@
 """Parquet, row by row: tables larger than memory are written and read in groups of rows. Equal rows give equal bytes."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ from medembed.rows import REJECTS, Reject
 from medembed.run import replacing
 
 Row = dict[str, Any]
+Item = TypeVar("Item")
 GROUP = 4096  # rows held in memory
 
 
@@ -41,6 +43,13 @@ def rows(path: Path, columns: list[str] | None = None) -> Iterator[Row]:
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(GROUP, columns=columns):
             yield from batch.to_pylist()
+
+
+def blocks(items: Iterable[Item], size: int = GROUP) -> Iterator[list[Item]]:
+    """The items in lists of `size`; the last one may be shorter."""
+    rest = iter(items)
+    while block := list(islice(rest, size)):
+        yield block
 
 
 @contextmanager

@@ -104,6 +104,7 @@ def test_a_task_counts_as_decontaminated_only_where_the_dataset_says_so() -> Non
             "state": "decontaminated",
             "revision": "ec0fa4f",
             "ngram": 8,
+            "boilerplate": None,
             "near": None,
             "removed": {"queries": 3, "passages": 7},
         },

@@ -49,6 +49,22 @@ def test_three_mistakes_are_three_faults_each_with_its_line(write) -> None:
     assert any(f"{path}:7" in fault and "valid number" in fault for fault in told)
 
 
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        ("evidences", "a filter is one of evidence, duplicates"),
+        ("{copy: 0.9}", "a filter is one of evidence, duplicates"),
+        ("{copies: 0.9, language: [en]}", "a filter is one of evidence, duplicates"),
+        ("round_trip", "`round_trip` needs settings: `round_trip: {retriever: …}`"),
+        ("{phi: remove}", "`phi: remove` is not known; a word for it is report or redact or block"),
+        ("{decontaminate: NFCorpus}", "`decontaminate: NFCorpus` is not known; a word for it is default"),
+    ],
+)
+def test_a_filter_that_is_none_is_told_once_with_what_there_is(write, said: str, says: str) -> None:
+    (told,) = faults(write(DATASET + f"curate: [{said}]\n"))
+    assert says in told
+
+
 def test_a_contradiction_is_told_beside_an_unknown_key_of_the_same_section(write) -> None:
     told = faults(write(DATASET.replace("negatives: 2", "negatives: 9, ranks: [1, 3], foo: 1")))
     assert len(told) == 2

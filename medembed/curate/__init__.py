@@ -60,7 +60,7 @@ def work(recipe: DatasetRecipe, run: Run) -> Record:
         mend = "rejects.parquet there says what each filter took."
         raise RunError.of("no pair is left for training", str(run.path("curate")), mend)
     told: list[dict[str, Any]] = []
-    facts: dict[str, Any] = {"filters": told}
+    facts: dict[str, Any] = {"unusable": sources["reasons"], "filters": told}
     for each, done in zip(recipe.curate, filters, strict=True):
         facts |= {each.name: own} if (own := done.pop("facts")) else {}
         told.append({"filter": each.name, "settings": _said(each), **done})

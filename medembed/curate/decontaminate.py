@@ -5,15 +5,14 @@ shares an n-gram or is close to a passage. The tasks are what is held in memory 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from medembed import models
+from medembed import models, tables
 from medembed.curate.overlap import MATCH, MOST, NGRAM, QUERY_MATCH, Overlap
 from medembed.curate.sieve import Row, Sieve, Stored
 from medembed.errors import InputError, all_told
@@ -70,7 +69,7 @@ def sieve(setting: Decontaminate, stored: Stored) -> Sieve:
     Raises:
         InputError: the texts of at least one task cannot be read; no task is ever skipped.
     """
-    overlap = Overlap(setting.ngram)
+    overlap = Overlap(setting.ngram, setting.boilerplate)
     tasks = tasks_meant(setting.tasks)
     found: list[Found] = []
     all_told(partial(_take_in, task, overlap, found) for task in tasks)
@@ -92,7 +91,7 @@ def sieve(setting: Decontaminate, stored: Stored) -> Sieve:
         text = passage_input(row["title"], row["text"])
         return judged(row, "passages", overlap.of_passage(text), row["passage_id"])
 
-    return Sieve(pair, passage, partial(_facts, setting, found))
+    return Sieve(pair, passage, partial(_facts, setting, found, overlap))
 
 
 def _take_in(task: str, overlap: Overlap, found: list[Found]) -> None:
@@ -103,19 +102,21 @@ def _take_in(task: str, overlap: Overlap, found: list[Found]) -> None:
     found.append(Found(texts.name, texts.revision, queries, passages))
 
 
-def _facts(setting: Decontaminate, found: list[Found]) -> dict[str, Any]:
+def _facts(setting: Decontaminate, found: list[Found], overlap: Overlap) -> dict[str, Any]:
     """What the card tells: of each task what it was compared with, and what was removed for its sake."""
     tasks = {
         it.name: {
             "revision": it.revision,
             "queries": it.queries,
             "passages": it.passages,
+            **({"boilerplate": overlap.boilerplate(number)} if setting.boilerplate else {}),
             "removed": {kind: {how: it.removed[kind, how] for how in HOW[kind]} for kind in HOW},
         }
-        for it in found
+        for number, it in enumerate(found)
     }
     retriever = {"retriever": str(setting.retriever.model)} if setting.retriever else {}
-    return {"tasks": tasks, "ngram": setting.ngram, "near": setting.near} | retriever
+    said = {"ngram": setting.ngram, "boilerplate": setting.boilerplate, "near": setting.near}
+    return {"tasks": tasks} | said | retriever
 
 
 class _Close:
@@ -151,14 +152,8 @@ class _Close:
         side: Literal["query", "document"] = "query" if kind == "queries" else "document"
         embedded = partial(encode, self._model, self._revision, side=side, cache=self._stored.cache, batch_size=BATCH)
         targets = embedded(distinct)  # (theirs, D)
-        for block in _blocks(ours):
+        for block in tables.blocks(ours, BLOCK):
             keys, mine = zip(*block, strict=True)
             _, scores = search(embedded(list(mine)), targets, top_k=1)  # (block, 1)
             for i in np.flatnonzero(scores[:, 0] >= self._near):
                 self._found.setdefault((kind, keys[i]), set()).add(number)
-
-
-def _blocks(items: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-    rest = iter(items)
-    while block := list(islice(rest, BLOCK)):
-        yield block

@@ -54,7 +54,7 @@ def finder(setting: Duplicates, stored: Stored) -> Find:
     Numbers count the texts that were kept, from 0.
     """
     seen: dict[bytes, int] = {}
-    near = Near(setting.near, stored.cache) if setting.near else None
+    near = Near(setting.near, stored.scratch) if setting.near else None
 
     def find(*parts: str) -> tuple[str, int] | None:
         said = [fold(part) or part for part in parts] if setting.normalised else parts

@@ -10,7 +10,7 @@ from medembed.curate.sieve import Row
 from medembed.curate.sifting import DONE, to_do
 from medembed.recipe import DatasetRecipe
 from medembed.rows import CORPUS, PAIRS, Reject, content_id, passage_input
-from medembed.run import Run, write_json
+from medembed.run import Run, by_frequency, write_json
 from medembed.sources import read_rows
 
 
@@ -22,7 +22,7 @@ def gather(recipe: DatasetRecipe, run: Run, folder: Path) -> None:
     with (
         tables.writing(folder / "passages.parquet", CORPUS) as add_passage,
         tables.writing(folder / "pairs.parquet", PAIRS) as add_pair,
-        tables.rejecting(folder / "rejects.parquet") as (reject, _),
+        tables.rejecting(folder / "rejects.parquet") as (reject, counts),
     ):
         seen: set[str] = set()
 
@@ -52,7 +52,7 @@ def gather(recipe: DatasetRecipe, run: Run, folder: Path) -> None:
                     reject(row)
                 else:
                     once(passage_of(row, row["text"]))
-    write_json(folder / DONE, {"rows": rows})
+    write_json(folder / DONE, {"rows": rows, "reasons": by_frequency(counts)})
 
 
 def labelled(row: Row) -> tuple[Row, Row]:

@@ -26,12 +26,12 @@ class Overlap:
     """Texts are compared folded: case, punctuation and white space aside. An n-gram is `n` words in a row.
 
     As in open-r1 (scripts/decontaminate.py), one n-gram in common marks a text. A text of fewer than `n` words has none: it is
-    compared as a whole.
+    compared as a whole. An n-gram that stands in at least `boilerplate` texts of a task identifies none of them, and does not count.
     """
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, boilerplate: int | None = None) -> None:
         self._n = n
-        self._queries, self._short, self._ngrams = _Keys(), _Keys(), _Keys()
+        self._queries, self._short, self._ngrams = _Keys(), _Keys(), _Keys(boilerplate)
         self._tasks = 0
 
     def add(self, queries: Iterable[str], passages: Iterable[str]) -> tuple[int, int]:
@@ -53,7 +53,7 @@ class Overlap:
                 self._queries.add(task, whole)
             elif len(words) < self._n:
                 self._short.add(task, whole)
-            self._ngrams.add(task, ngrams(words, self._n))
+            self._ngrams.add(task, np.unique(ngrams(words, self._n)))
         return len(seen)
 
     def of_query(self, query: str) -> dict[int, str]:
@@ -68,25 +68,30 @@ class Overlap:
         found = dict.fromkeys(self._ngrams.tasks(ngrams(words, self._n)), NGRAM)
         return found | dict.fromkeys(self._short.tasks(_whole(words)), MATCH)
 
+    def boilerplate(self, task: int) -> int:
+        """How many n-grams of a task do not count."""
+        return self._ngrams.dropped(task)
+
 
 class _Keys:
     """Hashes, each with the number of the task that has it: the upper 56 bits and the lower 8 of a sorted array's keys.
 
     Among 35 million keys (a corpus of 170,000 abstracts) a foreign n-gram meets one by chance with probability 5e-10: for a million
-    passages of 100 n-grams that is 0.05 passages.
+    passages of 100 n-grams that is 0.05 passages. What a task adds `most` times or more is dropped.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most
         self._waiting = array("Q")
         self._sorted: Hashes = np.empty(0, np.uint64)
+        self._dropped = np.zeros(MOST, np.int64)  # by task
 
     def add(self, task: int, hashes: Hashes) -> None:
         self._waiting.frombytes(((hashes & ~TASK) | np.uint64(task)).tobytes())
 
     def tasks(self, hashes: Hashes) -> list[int]:
         """The tasks that have at least one of the hashes, by number."""
-        if self._waiting:
-            self._sort()
+        self._sort()
         wanted = np.unique(hashes & ~TASK)
         place = np.searchsorted(self._sorted, wanted)
         found: set[int] = set()
@@ -99,10 +104,23 @@ class _Keys:
             place, wanted = place[same] + 1, wanted[same]
         return sorted(found)
 
+    def dropped(self, task: int) -> int:
+        self._sort()
+        return int(self._dropped[task])
+
     def _sort(self) -> None:
+        """Take in what waits: all that some tasks add, for nothing is looked up between two texts of a task."""
+        if not self._waiting:
+            return
         keys = np.frombuffer(self._waiting, np.uint64)
         keys.sort()
-        keys = keys[np.append(True, keys[1:] != keys[:-1])]
+        kept = np.append(True, keys[1:] != keys[:-1])
+        if self._most:
+            first = np.flatnonzero(kept)
+            often = first[np.diff(first, append=len(keys)) >= self._most]
+            self._dropped += np.bincount((keys[often] & TASK).astype(np.int64), minlength=MOST)
+            kept[often] = False
+        keys = keys[kept]
         self._waiting = array("Q")
         self._sorted = np.sort(np.concatenate([self._sorted, keys])) if len(self._sorted) else keys
 

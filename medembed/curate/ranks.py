@@ -1,19 +1,22 @@
 """How well each query finds its own positive: pairs and passages on disk in; a rank and a score for each pair out.
 
 Passages that say the same count once, and what else answers the same query does not count against a pair. What was ranked is kept
-beside the embeddings, for the next filter with the same retriever: it asks about some of the same pairs and the same passages.
+for this recipe's next filter with the same retriever: it asks about some of the same pairs and the same passages.
 """
 
 import hashlib
 import json
 import zipfile
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from medembed import models
+from medembed import models, tables
 from medembed.curate.sieve import Row, Stored
 from medembed.recipe import Model
 from medembed.retrieval.embeddings import Floats, Integers, encode
@@ -46,7 +49,7 @@ def ranked(retriever: Model, stored: Stored) -> Ranked:
     asked = np.unique(np.fromiter(map(_key, stored.pairs()), np.uint64))
     if not len(asked):
         return Ranked(asked, np.empty(0, np.int64), np.empty(0, np.float32), 0)
-    path = stored.cache / f"ranks-{_made_by(retriever, stored)}.npz"
+    path = stored.scratch / f"ranks-{_made_by(retriever, stored)}.npz"
     if (found := _read(path)) is None or len(np.setdiff1d(asked, found.keys)):
         found = _ranked(retriever, stored)
         with replacing(path) as temporary, temporary.open("wb") as file:
@@ -76,21 +79,17 @@ def _read(path: Path) -> Ranked | None:
 
 
 def _ranked(retriever: Model, stored: Stored) -> Ranked:
-    texts: list[str] = []  # distinct, as they are embedded
-    row_of: dict[str, int] = {}  # passage → its row in `texts`
-    seen: dict[str, int] = {}
-    for passage in stored.passages():
-        text = passage_input(passage["title"], passage["text"])
-        row_of[passage["passage_id"]] = row = seen.setdefault(content_id(fold(text) or text), len(texts))
-        if row == len(texts):
-            texts.append(text)
-    pairs = {_key(pair): (pair["query"], row_of[pair["passage_id"]]) for pair in stored.pairs()}
-    pairs = dict(sorted(pairs.items()))
-    queries, positives = [query for query, _ in pairs.values()], np.array([row for _, row in pairs.values()], np.int64)
+    texts, row_of = _distinct_passages(stored)
+    asked = pq.read_table(stored.pairs_path, columns=["query", "passage_id"])
+    keys, first = np.unique(np.fromiter(map(_key, stored.pairs()), np.uint64), return_index=True)
+    queries, passage_ids = (column.take(pa.array(first)) for column in asked.columns)
+    positives = np.fromiter((row_of[passage_id] for passage_id in passage_ids.to_pylist()), np.int64)
+
+    folded = [content_id(fold(query)) for block in queries.chunks for query in block.to_pylist()]
     answers: dict[str, set[int]] = defaultdict(set)  # folded query → rows of all its positives
-    for query, row in pairs.values():
-        answers[fold(query)].add(row)
-    others = [np.array(sorted(answers[fold(query)] - {row}), np.int64) for query, row in pairs.values()]
+    for query, row in zip(folded, positives.tolist(), strict=True):
+        answers[query].add(row)
+    others = [np.array(sorted(answers[query] - {row}), np.int64) for query, row in zip(folded, positives, strict=True)]
 
     model, revision = models.load(retriever), models.resolve(retriever).revision
     ranks, scores = ranks_of(
@@ -99,4 +98,22 @@ def _ranked(retriever: Model, stored: Stored) -> Ranked:
         positives,
         others,
     )
-    return Ranked(np.array(list(pairs), np.uint64), ranks, scores, len(texts))
+    return Ranked(keys, ranks, scores, len(texts))
+
+
+def _distinct_passages(stored: Stored) -> tuple[pa.ChunkedArray, dict[str, int]]:
+    """The passages as they are embedded, those that say the same once; and the row there of each passage's id."""
+    row_of: dict[str, int] = {}
+    seen: dict[str, int] = {}
+
+    def distinct() -> Iterator[str]:
+        for passage in stored.passages():
+            text = passage_input(passage["title"], passage["text"])
+            content = content_id(fold(text) or text)
+            if content not in seen:
+                seen[content] = len(seen)
+                yield text
+            row_of[passage["passage_id"]] = seen[content]
+
+    texts = [pa.array(block, pa.large_string()) for block in tables.blocks(distinct())]
+    return pa.chunked_array(texts, pa.large_string()), row_of

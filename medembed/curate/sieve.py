@@ -31,11 +31,16 @@ def keep(row: Row) -> Row:
 
 @dataclass(frozen=True)
 class Stored:
-    """The rows that the filters before have left, on disk; `cache` is a folder for what must not be made twice (embeddings)."""
+    """The rows that the filters before have left, on disk.
+
+    `cache` is a folder for what any recipe may find again (embeddings); `scratch` one for what the filters of this recipe share, which is
+    gone when the stage is done.
+    """
 
     pairs_path: Path
     passages_path: Path
     cache: Path
+    scratch: Path
 
     def pairs(self) -> Iterator[Row]:
         """Rows of `rows.PAIRS`, in their order; may be iterated again and again."""

@@ -68,7 +68,7 @@ def left(folders: list[Path], cache: Path) -> Stored:
     pairs, passages = (
         [f / name for f in folders if (f / name).exists()][-1] for name in ("pairs.parquet", "passages.parquet")
     )
-    return Stored(pairs, passages, cache)
+    return Stored(pairs, passages, cache, scratch=folders[0].parent)
 
 
 def account(folder: Path) -> dict[str, Any]:

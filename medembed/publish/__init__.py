@@ -14,10 +14,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from medembed import licences, models, resources
+from medembed import models, resources
 from medembed.errors import InputError, RunError
-from medembed.provenance import licences_of, manifest
-from medembed.publish import cards, hub, push
+from medembed.provenance import manifest
+from medembed.publish import cards, gates, hub, push
 from medembed.recipe import DatasetRecipe, ModelRecipe, Recipe
 from medembed.rows import passage_input
 from medembed.run import Record, Run, sha256
@@ -91,12 +91,12 @@ def contents(recipe: Recipe, run: Run) -> dict[str, Path | bytes]:
     """
     made_of = manifest(recipe, run)
     if isinstance(recipe, ModelRecipe):
-        _may_be_public(recipe, (made_of["upstream"] or {}).get("origins", {}))
+        gates.may_be_public(recipe, (made_of["upstream"] or {}).get("origins", {}))
         card = cards.model_card(made_of)
         files = _model_files(run)
     else:
-        _may_be_public(recipe, made_of["origins"])
-        _holds_no_identifiers(recipe, made_of["stages"]["curate"]["facts"].get("phi"))
+        gates.may_be_public(recipe, made_of["origins"])
+        gates.holds_no_identifiers(recipe, made_of["stages"]["curate"]["facts"].get("phi"))
         tables = _tables(recipe, run)
         pictures = _pictures(run)
         described = {config: _described(splits) for config, splits in tables.items()}
@@ -148,48 +148,6 @@ def _described(splits: dict[str, Path]) -> cards.Table:
         for field in pq.read_schema(splits["train"])
     }
     return cards.Table({split: pq.read_metadata(path).num_rows for split, path in splits.items()}, columns)
-
-
-def _may_be_public(recipe: Recipe, origins: dict[str, list[dict[str, Any]]]) -> None:
-    """A gate for public repositories; private ones and folders pass.
-
-    A model's author may answer for its weights by saying `publish.license`, but not for data that may not be passed on at all.
-    """
-    if not recipe.publish.repo or recipe.publish.private:
-        return
-    closed = {
-        (str(row.get("source")), licence)
-        for rows in origins.values()
-        for row in rows
-        if not licences.is_open(licence := str(row.get("license", licences.UNKNOWN)))
-    }
-    if recipe.kind == "model" and recipe.publish.license:
-        closed = {(source, licence) for source, licence in closed if licence == licences.AGREEMENT}
-    if closed:
-        told = ", ".join(f"{source} ({licence})" for source, licence in sorted(closed))
-        mend = "Say `publish.private: true`, publish to a folder, or leave these sources out."
-        if recipe.kind == "model" and all(licence != licences.AGREEMENT for _, licence in closed):
-            mend += " Or take it upon you: `publish.license` says under which licence the model goes out."
-        raise InputError.of(f"the data is not open: {told}", f"publish.repo: {recipe.publish.repo}", mend)
-    said = recipe.publish.license
-    if recipe.kind == "dataset" and said and not licences.covers(said, licences_of(origins)):
-        what = f"`publish.license: {said}` asks less than the sources do: {', '.join(licences_of(origins))}"
-        mend = "Leave it out: the licence is then computed."
-        raise InputError.of(what, f"publish.repo: {recipe.publish.repo}", mend)
-
-
-def _holds_no_identifiers(recipe: DatasetRecipe, phi: dict[str, Any] | None) -> None:
-    """A gate for public repositories; private ones and folders pass."""
-    if not recipe.publish.repo or recipe.publish.private:
-        return
-    where = f"publish.repo: {recipe.publish.repo}"
-    if phi is None:
-        mend = "Add `- phi: redact` under `curate`, say `publish.private: true`, or publish to a folder."
-        raise InputError.of("nobody has looked for personal health information", where, mend)
-    if left := {kind: rows for kind, rows in phi["remaining"].items() if kind in phi["direct"]}:
-        told = ", ".join(f"{kind} {rows:,}" for kind, rows in left.items())
-        mend = "Say `phi: redact` or `phi: block` under `curate`, `publish.private: true`, or publish to a folder."
-        raise InputError.of(f"identifiers of persons are left in the data: {told}", where, mend)
 
 
 def _done_as_it_is_told(stage: str, record: Record, recipe: Recipe, run: Run) -> None:

@@ -95,6 +95,7 @@ def dataset_card(manifest: Mapping[str, Any], tables: Mapping[str, Table], pictu
         main=main,
         tables=shown,
         generated="generate" in manifest["recipe"],
+        english=_languages(manifest) == ["en"],
         meaning=lambda column: MEANINGS.get(column, NOT_RECORDED),
         made={stage: record["facts"] for stage, record in manifest["stages"].items()},
         picture=picture,
@@ -143,7 +144,7 @@ def _dataset_metadata(manifest: Mapping[str, Any], tables: Mapping[str, Table], 
     return {
         "pretty_name": manifest["name"],
         **_licence(manifest["license"]),
-        "language": ["en"],
+        "language": _languages(manifest),
         "task_categories": ["text-retrieval", "sentence-similarity"],
         "size_categories": [next((name for below, name in SIZES.items() if rows < below), "100M<n<1B")],
         "tags": ["medical", "retrieval", "sentence-transformers", *generated],
@@ -156,6 +157,12 @@ def _dataset_metadata(manifest: Mapping[str, Any], tables: Mapping[str, Table], 
             for config, table in tables.items()
         ],
     }
+
+
+def _languages(manifest: Mapping[str, Any]) -> list[str]:
+    """Those that the filter `language` let pass; English where there was none."""
+    named = [each["language"] for each in manifest["recipe"].get("curate", []) if "language" in each]
+    return list(named[-1]) if named else ["en"]
 
 
 def _licence(licence: str) -> dict[str, str]:
@@ -255,12 +262,17 @@ def _difference(score: Any) -> str:
         return NOT_RECORDED
 
 
-def _cell(value: Any) -> str:
-    """One short line that cannot break out of a table."""
+def _cell(value: Any, most: int = 120) -> str:
+    """One line of at most `most` characters that cannot break out of a table."""
     if value is None or isinstance(value, jinja2.Undefined):
         return NOT_RECORDED
     text = f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split())
-    return (text if len(text) <= 120 else f"{text[:119]}…").replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
+    return (
+        (text if len(text) <= most else f"{text[: most - 1]}…")
+        .replace("|", "\\|")
+        .replace("<", "&lt;")
+        .replace("`", "'")
+    )
 
 
 def _counted(counts: Any) -> str:
@@ -268,10 +280,21 @@ def _counted(counts: Any) -> str:
 
 
 def _settings(said: Any) -> str:
-    """A filter's settings in short: names and numbers."""
+    """A filter's settings in short: names and numbers; a model by its name and the beginning of its revision."""
+    if isinstance(said, Mapping) and "model" in said and "policy" not in said:
+        return f"{_cell(said['model'])} ({_cell(said.get('revision'))[:12]})"
     if isinstance(said, Mapping):
-        return ", ".join(f"{name} {_settings(value)}" for name, value in said.items()) or "as they come"
-    return ", ".join(map(_settings, said)) if isinstance(said, list) else _cell(said)
+        return "; ".join(_setting(name, value) for name, value in said.items())
+    if isinstance(said, list):
+        bounds = len(said) == 2 and all(isinstance(each, int) for each in said)
+        return (" to " if bounds else ", ").join(map(_settings, said))
+    return "–" if said is True else _cell(said)
+
+
+def _setting(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return name if value else f"not {name}"
+    return f"{name} {_settings(value)}"
 
 
 def _share(value: Any) -> str:

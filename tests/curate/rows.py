@@ -85,4 +85,4 @@ def store(folder: Path, pairs: list[Row], passages: list[Row]) -> Stored:
         with tables.writing(folder / f"{name}.parquet", schema) as add:
             for row in rows:
                 add(row)
-    return Stored(folder / "pairs.parquet", folder / "passages.parquet", folder / "cache")
+    return Stored(folder / "pairs.parquet", folder / "passages.parquet", folder / "cache", folder)

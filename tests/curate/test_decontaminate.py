@@ -40,7 +40,7 @@ def stored(folder: Path, queries: list[str], passages: list[tuple[str, str]]) ->
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(pairs, schema=PAIRS), folder / "pairs.parquet")
     pq.write_table(pa.Table.from_pylist(corpus, schema=CORPUS), folder / "passages.parquet")
-    return Stored(folder / "pairs.parquet", folder / "passages.parquet", folder / "cache")
+    return Stored(folder / "pairs.parquet", folder / "passages.parquet", folder / "cache", folder)
 
 
 def judge(made: Sieve, given: Stored) -> tuple[list[str], list[str]]:
@@ -83,6 +83,23 @@ def test_the_number_of_words_is_the_recipes(tmp_path: Path) -> None:
     five = ("", "We know that a loop diuretic that helps is cheap.")
     assert left(tmp_path / "8", [], [five])[1] == [five[1]]
     assert left(tmp_path / "4", [], [five], ngram=4)[1] == []
+
+
+def test_boilerplate_of_a_task_marks_nothing_and_is_told(tmp_path: Path) -> None:
+    phrase = "these resources offer information about the diagnosis and the management"
+    theirs = [(f"d{i}", "", f"{i} {phrase} of disease {i}") for i in range(3)]
+    ours = [("", f"Of gout: {phrase} of it."), ("", f"Again: {phrase} of disease 2.")]
+    queries = [QUERY[1]]
+    asked: dict[str, Any] = {"judgments": [("q1", "d1", 1)], "passages": theirs}
+    folder = task(tmp_path / "theirs", **asked)
+    given = stored(tmp_path / "ours", queries, ours)
+    for setting, passages, said in (({}, [], None), ({"boilerplate": 3}, ours[:1], 5)):
+        made = sieve(Decontaminate.model_validate({"tasks": [folder]} | setting), given)
+        assert judge(made, given) == (
+            [],
+            [text for _, text in passages],
+        )  # a query of the task goes, whatever it shares
+        assert made.facts()["tasks"]["theirs"].get("boilerplate") == said
 
 
 def test_title_and_text_are_one_passage(tmp_path: Path) -> None:
@@ -167,7 +184,7 @@ def test_words_alone_need_neither_torch_nor_mteb(tmp_path: Path) -> None:
     program = (
         "import sys; from medembed.curate.decontaminate import sieve; from medembed.curate.sieve import Stored;"
         "from medembed.recipe import Decontaminate; from pathlib import Path;"
-        f"paths = [Path(p) for p in {[str(given.pairs_path), str(given.passages_path), str(given.cache)]}];"
+        f"paths = [Path(p) for p in {[str(given.pairs_path), str(given.passages_path), str(given.cache), str(given.scratch)]}];"
         f"sieve(Decontaminate(tasks=[{task(tmp_path / 'mine')!r}]), Stored(*paths));"
         "sys.exit(any(name in sys.modules for name in ('torch', 'mteb', 'datasets', 'transformers')))"
     )

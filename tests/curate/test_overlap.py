@@ -1,5 +1,7 @@
 """Hashes say what a search for the words themselves would say."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -34,6 +36,23 @@ def test_the_same_tasks_are_found_as_by_comparing_words(
     assert {i for i, how in of_query.items() if how == "query match"} == equal
     assert set(of_query) == shared | equal
     assert set(of_passage) == shared | short
+
+
+@given(st.lists(st.tuples(TEXTS, TEXTS), max_size=4), WORDS, st.integers(2, 3))
+def test_what_stands_in_many_texts_of_a_task_does_not_count_for_it(
+    tasks: list[tuple[list[str], list[str]]], ours: str, boilerplate: int
+) -> None:
+    overlap = Overlap(3, boilerplate)
+    shared = set()
+    for i, (queries, passages) in enumerate(tasks):
+        overlap.add(queries, passages)
+        texts = Counter(window for side in (queries, passages) for text in {*side} for window in windows(text, 3))
+        often = {window for window, number in texts.items() if number >= boilerplate}
+        assert overlap.boilerplate(i) == len(often)
+        if windows(ours, 3) & (texts.keys() - often):
+            shared.add(i)
+    assert {i for i, how in overlap.of_passage(ours).items() if how == "n-gram"} == shared
+    assert shared <= set(overlap.of_query(ours))
 
 
 def test_a_task_can_be_added_after_texts_were_looked_up() -> None:

@@ -59,7 +59,7 @@ def sift(
     folder: Path, setting: Phi, passages: list[Row], pairs: Iterable[Row] = ()
 ) -> tuple[list[Any], list[Any], dict[str, Any]]:
     """Passages and pairs as they come out (rows or reasons), a pair's positive made of its passage as the stage does; and the facts."""
-    stored = Stored(folder / "pairs.parquet", folder / "passages.parquet", folder)
+    stored = Stored(folder / "pairs.parquet", folder / "passages.parquet", folder, folder)
     with tables.writing(stored.passages_path, CORPUS) as add:
         for row in passages:
             add(row)

@@ -1,5 +1,6 @@
 """Round trip and generic queries: ranks by a real retriever, fair to ties, duplicates and other answers of the same query."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +105,22 @@ def test_two_filters_with_one_retriever_encode_once(
     assert sorted(encoded) == ["document", "query"]
 
 
+def test_ranks_do_not_hang_on_what_another_recipe_asked_before(retriever: dict[str, Any], tmp_path: Path) -> None:
+    """With all pairs every passage answers the query, and no rank is above 1; with one pair alone the others count."""
+    model = Model.model_validate(retriever)
+    passages = [passage_of(own(text)) for text in TEXTS]
+    before = store(tmp_path / "before", [pair("cough", text) for text in TEXTS], passages)
+    assert set(ranked(model, before).ranks) == {1}
+    last = max(TEXTS, key=lambda text: ranked(model, store(tmp_path / text, [pair("cough", text)], passages)).ranks[0])
+    after = replace(store(tmp_path / "after", [pair("cough", last)], passages), cache=before.cache)
+    assert ranked(model, after).ranks.tolist() == [len(TEXTS)]
+
+
 def test_damaged_ranks_are_made_again(retriever: dict[str, Any], tmp_path: Path) -> None:
     stored = store(tmp_path / "0", [own(text) for text in TEXTS], [passage_of(own(text)) for text in TEXTS])
     model = Model.model_validate(retriever)
     first = ranked(model, stored)
-    (kept,) = stored.cache.glob("ranks-*.npz")
+    (kept,) = stored.scratch.glob("ranks-*.npz")
     whole = kept.read_bytes()
     for damaged in (b"", whole[:100], whole[:200] + b"\x00\x01" + whole[202:]):
         kept.write_bytes(damaged)

@@ -26,6 +26,7 @@ PHI = {
     "direct": ["name", "phone"],
 }
 CURATED = {
+    "unusable": {"not JSON": 1},
     "filters": [
         {
             "filter": "duplicates",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from medembed.provenance import manifest
+from medembed.provenance import decontamination, manifest
 from medembed.publish.cards import Table, dataset_card, model_card
 from medembed.recipe_file import load
 from tests.fixtures.hub import Hub
@@ -64,6 +64,77 @@ def test_a_card_of_a_dataset_tells_what_each_stage_took_away_and_who_wrote_it(of
     configs = {config["config_name"]: config for config in metadata_of(card)["configs"]}
     assert configs["triplets"]["default"] is True
     assert configs["pairs"]["data_files"][1] == {"split": "dev", "path": "pairs/dev-*.parquet"}
+
+
+def test_settings_of_filters_are_told_in_words_and_a_model_by_its_name(of_dataset: dict[str, Any]) -> None:
+    retriever = {
+        "model": "org/small",
+        "weights": {"package": "p", "folder": "f", "sha256": "0" * 64},
+        "revision": "a" * 40,
+    }
+    tasks = [f"EvaluationTask{n}" for n in range(17)]
+    settings = {
+        "evidence": True,
+        "duplicates": {"near": 0.8, "normalised": True, "of": ["pairs", "queries"]},
+        "length": {"query": [2, 96], "positive": [8, 512]},
+        "language": ["en", "de"],
+        "copies": 0.9,
+        "round_trip": {"retriever": retriever, "top_k": 20},
+        "phi": {"policy": "redact", "model": "en_core_web_sm"},
+        "decontaminate": {"tasks": tasks},
+    }
+    removed = {"passages removed": 0, "pairs removed": 0, "reasons": {f"decontaminate: {task}": 2 for task in tasks}}
+    of_dataset["stages"]["curate"]["facts"]["filters"] = [
+        {"filter": name, "settings": said} | removed for name, said in settings.items()
+    ]
+    of_dataset["recipe"]["curate"] = [{"language": ["en", "de"]}]
+    card = dataset_card(of_dataset, TABLES)
+    for row in (
+        "| evidence | – |",
+        "| duplicates | near 0.8; normalised; of pairs, queries |",
+        "| length | query 2 to 96; positive 8 to 512 |",
+        "| language | en, de |",
+        "| copies | 0.9 |",
+        "| round_trip | retriever org/small (aaaaaaaaaaaa); top_k 20 |",
+        "| phi | policy redact; model en_core_web_sm |",
+        f"| decontaminate | tasks {', '.join(tasks)} |",
+    ):
+        assert row in card
+    assert card.count("decontaminate: EvaluationTask16 2") == len(settings)  # no list of theirs is cut
+    assert metadata_of(card)["language"] == ["en", "de"] and "in English" not in card
+
+
+@pytest.mark.parametrize(
+    "facts, told",
+    [
+        ({"policy": "report"}, "counted and left where it stands"),
+        ({"policy": "block"}, "A passage or query with a finding was removed"),
+        ({"policy": "redact"}, "replaced by surrogates such as `[NAME-1]`"),
+        ({"names": "en_core_web_sm"}, "names by patterns and the spaCy model en_core_web_sm."),
+    ],
+)
+def test_what_the_gate_did_is_told(of_dataset: dict[str, Any], facts: dict[str, str], told: str) -> None:
+    of_dataset["stages"]["curate"]["facts"]["phi"] |= facts
+    assert told in dataset_card(of_dataset, TABLES)
+
+
+def test_boilerplate_that_was_let_pass_is_told_on_both_cards(
+    of_dataset: dict[str, Any], of_model: dict[str, Any]
+) -> None:
+    assert "boilerplate" not in dataset_card(of_dataset, TABLES)
+    of_dataset["stages"]["curate"]["facts"]["decontaminate"]["boilerplate"] = 3
+    of_dataset["stages"]["curate"]["facts"]["decontaminate"]["tasks"]["NFCorpus"]["boilerplate"] = 1200
+    card = dataset_card(of_dataset, TABLES)
+    assert "but for the task's boilerplate: runs of words that stand in 3 or more of its own texts." in card
+    assert "that may be left in the data: NFCorpus 1,200." in card
+    of_model["decontamination"] = decontamination(["NFCorpus"], of_dataset)
+    assert "8 words in a row (but for what stands in 3 or more of its own texts)" in model_card(of_model)
+
+
+def test_a_licence_that_the_author_says_is_not_told_as_computed(of_dataset: dict[str, Any]) -> None:
+    assert "cc0-1.0, computed from the licences of the sources." in dataset_card(of_dataset, TABLES)
+    of_dataset["recipe"]["publish"]["license"] = of_dataset["license"] = "cc-by-4.0"
+    assert "cc-by-4.0, as its author says; the sources say cc0-1.0." in dataset_card(of_dataset, TABLES)
 
 
 def test_nothing_is_missing_from_the_cards_of_complete_runs(of_model: Any, of_dataset: Any) -> None:

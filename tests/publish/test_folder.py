@@ -11,7 +11,8 @@ import pytest
 from medembed import publish, stages
 from medembed.errors import InputError
 from medembed.provenance import manifest
-from medembed.publish import push
+from medembed.publish import gates, push
+from medembed.recipe import DatasetRecipe
 from medembed.run import Run
 from tests.publish.runs import PHI, SECRET_TEXT, dataset_run, model_run
 
@@ -241,6 +242,31 @@ def test_a_model_of_data_that_is_not_open_needs_its_authors_word_and_one_of_sign
     signed = told("c", "n2c2 data use agreement", license="mit")
     assert "notes.jsonl (data-use-agreement)" in signed and "publish.license" not in signed
     assert "README.md" in told("d", "n2c2 data use agreement", private=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "faults"),
+    [
+        ({}, ["nobody has looked"]),
+        ({"curate": ["phi"]}, []),
+        ({"curate": ["phi"], "license": "cc-by-nc-4.0"}, ["the data is not open: pairs.jsonl (cc-by-nc-4.0)"]),
+        ({"license": "MIMIC"}, ["the data is not open: pairs.jsonl (data-use-agreement)", "nobody has looked"]),
+        ({"license": "MIMIC", "publish": {"repo": "org/name", "private": True}}, []),
+        ({"license": "MIMIC", "publish": {"folder": "x"}}, []),
+    ],
+)
+def test_what_a_gate_is_sure_to_keep_back_is_told_before_anything_starts(
+    tmp_path: Path, said: dict[str, Any], faults: list[str]
+) -> None:
+    (tmp_path / "pairs.jsonl").write_text("{}\n")
+    pairs = [{"source": str(tmp_path / "pairs.jsonl"), "license": said.pop("license", "mit")}]
+    recipe = {"kind": "dataset", "name": "d", "pairs": pairs, "publish": {"repo": "org/name"}} | said
+    try:
+        gates.check(DatasetRecipe.model_validate(recipe))
+        told: tuple[object, ...] = ()
+    except InputError as error:
+        told = error.faults
+    assert len(told) == len(faults) and all(text in str(fault) for text, fault in zip(faults, told, strict=True))
 
 
 def test_no_licence_that_asks_less_than_the_sources_goes_out_with_a_public_dataset(tmp_path: Path) -> None:
