@@ -90,6 +90,12 @@ def fold(text: str) -> str:
     return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", text).casefold()).strip()
 
 
+def shingles(text: str) -> frozenset[str]:
+    """The word 3-grams of a folded text; of one with fewer words the words together; of one without any the text itself."""
+    words = fold(text).split()
+    return frozenset(" ".join(words[i : i + 3]) for i in range(max(1, len(words) - 2))) if words else frozenset([text])
+
+
 _SAME = str.maketrans(
     {"‘": "'", "’": "'", "‚": "'", "“": '"', "”": '"', "„": '"', "–": "-", "—": "-", "‑": "-", "−": "-", "\xa0": " "}
 )

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from medembed.rows import fold
+from medembed.rows import shingles
 
 PERMUTATIONS = 128
 FOUND = 0.99  # of the pairs at the threshold
@@ -80,12 +80,6 @@ def bands(threshold: float) -> int:
     """The fewest bands of the digest that find a pair at the threshold in at least `FOUND` of cases."""
     numbers = [n for n in range(1, PERMUTATIONS + 1) if PERMUTATIONS % n == 0]
     return next((n for n in numbers if 1 - (1 - threshold ** (PERMUTATIONS // n)) ** n >= FOUND), PERMUTATIONS)
-
-
-def shingles(text: str) -> set[str]:
-    """The word 3-grams of a folded text; of one with fewer words the words together; of one without any the text itself."""
-    words = fold(text).split()
-    return {" ".join(words[i : i + 3]) for i in range(max(1, len(words) - 2))} if words else {text}
 
 
 def jaccard(one: Hashes, other: Hashes) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from medembed.mine.corpus import Corpus, Pairs
 from medembed.recipe import Mine
 from medembed.retrieval.embeddings import Floats, Integers
-from medembed.rows import fold
+from medembed.rows import shingles
 
 Codes = np.ndarray[Any, np.dtype[np.int8]]
 Flags = np.ndarray[Any, np.dtype[np.bool]]
@@ -93,12 +93,6 @@ def ceiling(positives: Floats, relative_margin: float | None) -> Floats:
         return np.full_like(positives, np.inf)
     below: Floats = (positives - (1 - relative_margin) * np.abs(positives)).astype(np.float32)
     return below
-
-
-def shingles(text: str) -> frozenset[tuple[str, ...]]:
-    """The word 3-grams of a folded text; of one with fewer words the words together."""
-    words = fold(text).split()
-    return frozenset(zip(words, words[1:], words[2:], strict=False)) or frozenset([tuple(words)])
 
 
 def order(places: Integers, options: Mine, key: str) -> Integers:

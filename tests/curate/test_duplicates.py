@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medembed.curate.near import FOUND, PERMUTATIONS, Near, bands, shingles
-from medembed.rows import fold
+from medembed.curate.near import FOUND, PERMUTATIONS, Near, bands
+from medembed.rows import fold, shingles
 from tests.curate.rows import pair, sifted
 
 LONG = "The patient was started on metformin 500 mg twice daily with food and will be seen again in four weeks time"

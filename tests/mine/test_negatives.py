@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medembed.mine.negatives import MARGIN, NEAR, REASONS, order, shingles
+from medembed.mine.negatives import MARGIN, NEAR, REASONS, order
 from medembed.recipe import Mine
-from medembed.rows import fold
+from medembed.rows import fold, shingles
 from tests.mine.columns import mined
 
 LONG = [
