@@ -157,6 +157,13 @@ def test_any_stretch_of_a_passage_is_evidence_after_redaction_too(
         assert stands_in(row["evidence"], row["positive"])
 
 
+def test_what_stands_right_behind_another_finding_is_found_too(tmp_path: Path) -> None:
+    row = passage("n1", "The office, 8th Floor, New York, NY 10018 212-555-0142 was told.")
+    (out,), _, facts = sift(tmp_path, REDACT, [row])
+    assert "555" not in out["text"] and "10018" not in out["text"]
+    assert facts["remaining"] == {} and facts["found"]["phone"] == 1
+
+
 def test_what_is_redacted_stays_as_it_is_the_second_time(tmp_path: Path) -> None:
     out, _, facts = sift(tmp_path, REDACT, [NOTE, LATER, OTHER])
     assert facts["remaining"] == {} and facts["found"]["phone"] == 2

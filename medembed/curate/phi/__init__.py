@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medembed.curate.phi.classes import CLASSES, DIRECT
-from medembed.curate.phi.spans import Finding, merged
+from medembed.curate.phi.spans import Finding, masked, merged
 from medembed.curate.phi.surrogates import Known
 from medembed.curate.sieve import Row, Sieve, Stored
 from medembed.errors import InputError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from medembed.curate.phi.engine import Finder
 
 ENGINE = "presidio-analyzer"
+LOOKS = 3  # at a text in which something was found
 
 
 def reads(setting: Phi) -> dict[str, str]:
@@ -115,7 +116,13 @@ class _Gate:
         }
 
     def _find(self, notes: Iterable[str], text: str) -> list[Finding]:
-        return merged([*self._finder.find(text), *self._known.names(notes, text)])
+        found = merged([*self._finder.find(text), *self._known.names(notes, text)])
+        # What stood too close to something else is only seen when that is gone: a phone number right behind a ZIP code.
+        for _ in range(LOOKS):
+            if not found or not (more := self._finder.find(masked(text, found))):
+                break
+            found = merged(found + more)
+        return found
 
     def _said(self, row: Row, findings: list[Finding]) -> Row | str | None:
         """The row or a reason, where nothing is to be redacted; counts."""

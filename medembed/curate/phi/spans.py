@@ -15,6 +15,15 @@ class Finding(NamedTuple):
     score: float = 1.0
 
 
+def masked(text: str, findings: Iterable[Finding]) -> str:
+    """`text` with what was found made unreadable, all else in its place."""
+    for each in findings:
+        length = each.end - each.start
+        mask = f"[{'·' * (length - 2)}]" if length > 1 else "·"  # as a surrogate looks to the patterns
+        text = text[: each.start] + mask + text[each.end :]
+    return text
+
+
 def merged(seen: Iterable[Finding]) -> list[Finding]:
     """What overlaps becomes one, whole, of the class that is surest, then longest, then first in the list."""
     findings: list[Finding] = []
