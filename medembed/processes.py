@@ -1,7 +1,9 @@
 """The processes of `accelerate launch`, or the one there is."""
 
+import argparse
 import os
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medembed.errors import InputError
@@ -31,3 +33,12 @@ def check_together() -> None:
     if launched() != processes().num_processes:
         mend = "On CPU: `accelerate launch --multi_gpu --num_processes N`."
         raise InputError.of("several processes were started that would work apart", "accelerate", mend)
+
+
+def arguments(stage: str, description: str) -> argparse.Namespace:
+    """What the command line of `accelerate launch -m medembed.<stage>` says: recipe, overrides, run_dir."""
+    parser = argparse.ArgumentParser(prog=f"accelerate launch -m medembed.{stage}", description=description)
+    parser.add_argument("recipe", type=Path, metavar="RECIPE")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="else runs/<name of the recipe>")
+    return parser.parse_intermixed_args()

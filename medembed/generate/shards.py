@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,8 +108,9 @@ class _Step(PipelineStep):  # type: ignore[misc]
             raise RunError.of(f"{type(error).__name__}: a bug of medembed, or of a library", f"task {rank}") from None
         return iter(())
 
+    @abstractmethod
     def work(self, recipe: DatasetRecipe, run: Run, rank: int, world_size: int) -> None:
-        raise NotImplementedError
+        """Do the task `rank` of `world_size`."""
 
 
 class AskShard(_Step):

@@ -3,15 +3,13 @@
 The main process does the stage; the others encode with it, and leave when it ends.
 """
 
-import argparse
 import logging
 import sys
 import warnings
-from pathlib import Path
 
 from medembed import models, stages
 from medembed.errors import InputError, MedEmbedError
-from medembed.processes import check_together, processes
+from medembed.processes import arguments, check_together, processes
 from medembed.recipe import DatasetRecipe
 from medembed.recipe_file import load
 from medembed.retrieval.together import dismiss, follow
@@ -19,7 +17,7 @@ from medembed.run import Record, Run
 
 
 def main() -> None:
-    options = _options()
+    options = arguments("mine", "Pairs → triplets.")
     try:
         recipe = load(options.recipe, tuple(options.overrides))
         if not isinstance(recipe, DatasetRecipe) or recipe.mine is None:
@@ -51,14 +49,6 @@ def _mine(recipe: DatasetRecipe, run: Run) -> None:
 
 def _already_done(record: Record) -> None:
     logging.getLogger("medembed.mine").info("mine was done before: same recipe, same inputs")
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="accelerate launch -m medembed.mine", description="Pairs → triplets.")
-    parser.add_argument("recipe", type=Path, metavar="RECIPE")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="else runs/<name of the recipe>")
-    return parser.parse_intermixed_args()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The recipe of a dataset: notes, labelled pairs or both → triplets. Its sections are named as the stages are."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -35,24 +35,33 @@ class Corpus(Source):
 # ---- generate --------------------------------------------------------------------------------------------------------
 
 
-class Passages(Strict):
-    """How notes are cut: by headings, then by sentences, into passages of at most `max_tokens`."""
+class InTokens(Strict):
+    """Settings in tokens."""
 
-    max_tokens: Annotated[int, Field(ge=32)] = 192
-    min_tokens: Annotated[int, Field(ge=1)] = 24  # a shorter section joins the next one
-    overlap: Annotated[int, Field(ge=0)] = 1  # sentences that a cut section's passages share
     tokenizer: PathOrHub | None = None  # that counts them: a Hub id or a local folder; our estimate when none
     revision: str | None = None  # of the tokenizer
 
     @model_validator(mode="after")
-    def _fits(self) -> "Passages":
-        if self.min_tokens > self.max_tokens:
-            raise ValueError("min_tokens is above max_tokens")
+    def _names_a_tokenizer(self) -> Self:
         if self.tokenizer is None or is_local(self.tokenizer):
             if self.revision:
                 raise ValueError("`revision` belongs to a tokenizer on the Hub")
         else:
             hub_id(self.tokenizer)
+        return self
+
+
+class Passages(InTokens):
+    """How notes are cut: by headings, then by sentences, into passages of at most `max_tokens`."""
+
+    max_tokens: Annotated[int, Field(ge=32)] = 192
+    min_tokens: Annotated[int, Field(ge=1)] = 24  # a shorter section joins the next one
+    overlap: Annotated[int, Field(ge=0)] = 1  # sentences that a cut section's passages share
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Passages":
+        if self.min_tokens > self.max_tokens:
+            raise ValueError("min_tokens is above max_tokens")
         return self
 
 
@@ -130,23 +139,16 @@ class Duplicates(Strict):
     of: Annotated[list[Literal["pairs", "queries", "passages"]], Field(min_length=1)] = ["pairs"]
 
 
-class Length(Strict):
+class Length(InTokens):
     """Tokens that a query and a positive may have: [least, most]."""
 
     query: tuple[Count, Count] = (2, 96)
     positive: tuple[Count, Count] = (8, 512)
-    tokenizer: PathOrHub | None = None  # that counts them: a Hub id or a local folder; our estimate when none
-    revision: str | None = None  # of the tokenizer
 
     @model_validator(mode="after")
     def _in_order(self) -> "Length":
         if self.query[0] > self.query[1] or self.positive[0] > self.positive[1]:
             raise ValueError("the least is above the most")
-        if self.tokenizer is None or is_local(self.tokenizer):
-            if self.revision:
-                raise ValueError("`revision` belongs to a tokenizer on the Hub")
-        else:
-            hub_id(self.tokenizer)
         return self
 
 

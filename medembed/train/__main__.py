@@ -3,15 +3,13 @@
 The main process owns the run folder, measures the base, and writes model and record; the others wait for it, then train along.
 """
 
-import argparse
 import logging
 import sys
 import warnings
-from pathlib import Path
 
 from medembed import stages
 from medembed.errors import InputError, MedEmbedError
-from medembed.processes import processes
+from medembed.processes import arguments, processes
 from medembed.recipe import ModelRecipe
 from medembed.recipe_file import load
 from medembed.run import Record, Run
@@ -21,7 +19,7 @@ from medembed.train.launch import report_to_launcher, stop_with_launcher
 
 def main() -> None:
     stop_with_launcher()
-    options = _options()
+    options = arguments("train", "Triplets → model.")
     try:
         recipe = load(options.recipe, tuple(options.overrides))
         if not isinstance(recipe, ModelRecipe):
@@ -52,14 +50,6 @@ def _train(recipe: ModelRecipe, run: Run) -> None:
 def _already_done(record: Record) -> None:
     logging.getLogger("medembed.train").info("train was done before: same recipe, same inputs")
     start_together(there_is_work=False)
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="accelerate launch -m medembed.train", description="Triplets → model.")
-    parser.add_argument("recipe", type=Path, metavar="RECIPE")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    parser.add_argument("--run-dir", type=Path, metavar="DIR", help="else runs/<name of the recipe>")
-    return parser.parse_intermixed_args()
 
 
 if __name__ == "__main__":
