@@ -115,6 +115,29 @@ def test_what_could_not_be_synced_does_not_count_and_closing_tells_it(tmp_path, 
     assert (tmp_path / "journal.jsonl").read_bytes() == b"" and request(1).key(MODEL) not in journal
 
 
+def test_after_a_broken_write_nothing_more_is_written_even_if_the_disk_recovers(tmp_path, monkeypatch):
+    path, synced, full = tmp_path / "journal.jsonl", os.fsync, threading.Event()
+    record = {"key": "k", "model": MODEL, "status": "ok", "reply": "no"}
+
+    def sync(file):
+        if full.is_set():
+            full.clear()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        synced(file)
+
+    monkeypatch.setattr("os.fsync", sync)
+    with pytest.raises(OSError, match="No space"), Journal(append=path) as journal:
+        journal.append(request(1), MODEL, Reply("yes", "stop"))
+        journal.flush()
+        durable = path.read_bytes()
+        full.set()
+        journal._writer._records.put((record, b"x\n"))  # two that were handed over before the error could be told
+        journal._writer._records.join()
+        journal._writer._records.put((record, b"y\n"))
+        journal.flush()
+    assert path.read_bytes() == durable
+
+
 def test_the_last_answer_wins_and_a_later_failure_does_not_undo_it(tmp_path):
     with Journal(append=tmp_path / "journal.jsonl") as journal:
         for outcome in (Reply("one", "stop"), Reply("two", "stop"), Failure("500")):
