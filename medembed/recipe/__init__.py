@@ -34,7 +34,17 @@ from medembed.recipe.dataset import (
     Split,
     Teacher,
 )
-from medembed.recipe.model import Data, Evaluate, ModelRecipe, Train
+from medembed.recipe.model import (
+    Averaging,
+    Data,
+    Development,
+    Evaluate,
+    Guide,
+    Lora,
+    Losses,
+    ModelRecipe,
+    Train,
+)
 
 Recipe = DatasetRecipe | ModelRecipe
 
@@ -55,17 +65,22 @@ def contradictions(dataset: DatasetRecipe, model: ModelRecipe) -> list[tuple[str
 
 __all__ = [
     "UNCHECKED_PATHS",
+    "Averaging",
     "Corpus",
     "Data",
     "DatasetRecipe",
     "Decontaminate",
+    "Development",
     "Duplicates",
     "Evaluate",
     "Filter",
     "Generate",
     "Generic",
+    "Guide",
     "Judge",
     "Length",
+    "Lora",
+    "Losses",
     "Mine",
     "Model",
     "ModelRecipe",

@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from medembed.recipe.common import Count, Model, Name, PathOrHub, Publish, Share, Strict, hub_id, is_local
 
+Weight = Annotated[float, Field(ge=0)]
+
 
 class Data(Strict):
     """What is trained on: a Hub repository, a folder with its layout, or the recipe of a dataset (its run folder is used)."""
@@ -24,23 +26,82 @@ class Data(Strict):
         return self
 
 
-class Train(Strict):
-    """Triplets → checkpoint: cached multiple-negatives ranking loss over in-batch and hard negatives."""
+class Losses(Strict):
+    """What is minimised: a weighted sum over the embeddings of one batch, each text of which is embedded once."""
 
+    contrastive: Weight = 0  # InfoNCE over in-batch and hard negatives: multiple negatives ranking
+    distil: Weight = 0  # KL divergence from the teacher's distribution over a row's positive and negatives
+    margin_mse: Weight = 0  # squared error of the teacher's margins between positive and negatives
+
+    @model_validator(mode="after")
+    def _learns(self) -> "Losses":
+        if not (self.contrastive or self.distil or self.margin_mse):
+            raise ValueError("all weights are 0: nothing would be learned")
+        return self
+
+
+class Guide(Strict):
+    """A model that says which in-batch negatives may be answers: those as close to the query as its positive (GIST)."""
+
+    model: Model
+    relative_margin: Annotated[float, Field(ge=0, lt=1)] = 0.0  # left out: above (1 - margin) × the positive's score
+
+
+class Averaging(Strict):
+    """Weights that are tried beside the best checkpoint's: means of checkpoints, and mixtures with the base's."""
+
+    checkpoints: Count = 1  # the last ones, averaged (model soup)
+    base: list[Annotated[float, Field(ge=0, lt=1)]] = [0.0]  # shares of the base (LM-Cocktail); the best is kept
+
+
+class Development(Strict):
+    """Which weights are kept: those that rank best on data that is none of the evaluation tasks."""
+
+    on: Literal["dev"] | list[PathOrHub] = "dev"  # the dataset's own dev split, or tasks as under `evaluate.tasks`
+    steps: Count | None = None  # measured every so many steps; `save_steps` when none
+    queries: Count = 1000  # at most
+    averaging: Averaging = Averaging()
+
+
+class Lora(Strict):
+    """Low-rank adapters are trained and merged into the weights at the end: little memory for gradients and optimizer."""
+
+    rank: Count = 16
+    alpha: Count = 32
+    dropout: Share = 0.0
+
+
+class Train(Strict):
+    """Triplets → checkpoint."""
+
+    method: Literal["dense", "late-interaction"] = "dense"  # one vector a text, or one a token (ColBERT)
+    losses: Losses = Losses(contrastive=1)
     negatives: Annotated[int, Field(ge=0)] | None = None  # hard negatives used of each row; all when none
     temperature: Annotated[float, Field(gt=0, le=1)] = 0.05
+    teacher_temperature: Annotated[float, Field(gt=0)] = 1.0  # of the teacher's logits, in `distil`
+    symmetric: bool = False  # each positive also has to find its query
+    guide: Guide | None = None
+    matryoshka: list[Count] = []  # dimensions that must rank well alone; the model's own is always one
     batch_size: Annotated[int, Field(ge=2)] = 64  # global: over all processes
     mini_batch_size: Count = (
         32  # texts that go through the model at once (GradCache); memory only, no effect on the result
     )
+    accumulation: Count = 1  # batches a step; more queries a step, but no more negatives a query
     max_length: Count | None = None  # tokens in training; the base's when none
+    truncated: Share = 0.2  # share of the texts that `max_length` may cut without a warning
     epochs: Annotated[float, Field(gt=0)] = 1
     max_steps: Count | None = None
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 2e-5
     warmup: Share = 0.1  # share of the steps
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    activation_checkpointing: bool = False
+    compile: bool = False  # torch.compile
+    lora: Lora | None = None
+    development: Development | None = None
     save_steps: Count = 200
+    checkpoint_branch: str | None = None  # of `publish.repo`: checkpoints are pushed there as they are written
+    report_to: list[Literal["tensorboard", "trackio", "wandb"]] = []
     seed: int = 42
 
 

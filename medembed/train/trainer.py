@@ -4,33 +4,24 @@ Runs alike in each process. What is ours: global batches, checkpoints that are k
 and a stop at the first loss that is not a number.
 """
 
-import errno
-import logging
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
-from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
 from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
-from tqdm import tqdm
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback
 from transformers.training_args import ParallelMode
 
 from medembed.errors import RunError
 from medembed.processes import processes
 from medembed.recipe import Train
-from medembed.run import read_json, sha256, write_json
 from medembed.train.batches import GlobalBatches
+from medembed.train.callbacks import Bar, Epochs
+from medembed.train.checkpoints import CompletionMark, full_disk_is_seen
 from medembed.train.data import Rows
-
-log = logging.getLogger(__name__)
-
-COMPLETE = "complete.json"  # written last into a checkpoint: file → sha256
+from medembed.train.losses import loss_of
 
 
 @dataclass
@@ -52,12 +43,6 @@ def fit(
     world = processes().num_processes
     if train.max_length:
         model.max_seq_length = train.max_length
-    loss = CachedMultipleNegativesRankingLoss(
-        model,
-        scale=1 / train.temperature,
-        mini_batch_size=train.mini_batch_size,
-        gather_across_devices=world > 1,
-    )
     args = SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
         per_device_train_batch_size=batches.batch_size,
@@ -83,40 +68,11 @@ def fit(
     )
     if world > 1 and args.parallel_mode != ParallelMode.DISTRIBUTED:
         raise AssertionError("several processes that do not train together")
-    trainer = _Trainer(model=model, args=args, train_dataset=rows.dataset, loss=loss, batches=batches)
+    trainer = _Trainer(model=model, args=args, train_dataset=rows.dataset, loss=loss_of(train, model), batches=batches)
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     return Trained(weights, [entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The last checkpoint that is whole; later ones, which a killed process left half-written, are removed."""
-    for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.partition("-")[2]), reverse=True):
-        if _is_whole(checkpoint):
-            return checkpoint
-        log.warning("%s is not whole and is removed", checkpoint.name)
-        shutil.rmtree(checkpoint)
-    return None
-
-
-@contextmanager
-def full_disk_is_seen(folder: Path) -> Iterator[None]:
-    """Raise a full disk as the OSError that it is: torch and safetensors hide it behind errors of their own."""
-    try:
-        yield
-    except Exception as error:
-        if shutil.disk_usage(folder).free > 1_000_000:
-            raise
-        raise OSError(errno.ENOSPC, "no space left", str(folder)) from error
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    mark = checkpoint / COMPLETE
-    if not mark.exists():
-        return False
-    files: dict[str, str] = read_json(mark)
-    return all((checkpoint / name).exists() and sha256(checkpoint / name) == found for name, found in files.items())
 
 
 def _prompts_by_column(model: SentenceTransformer, columns: list[str]) -> dict[str, str]:
@@ -136,10 +92,10 @@ class _Trainer(SentenceTransformerTrainer):  # type: ignore[misc]
     def __init__(self, *, batches: GlobalBatches, **settings: Any) -> None:
         super().__init__(**settings)
         self._batches = batches
-        self.add_callback(_Epochs(batches))
-        self.add_callback(_CompletionMark())
+        self.add_callback(Epochs(batches))
+        self.add_callback(CompletionMark())
         if self.is_world_process_zero():
-            self.add_callback(_Bar())
+            self.add_callback(Bar())
 
     def get_batch_sampler(self, *_: Any, **__: Any) -> GlobalBatches:
         return self._batches
@@ -160,39 +116,3 @@ class _Trainer(SentenceTransformerTrainer):  # type: ignore[misc]
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         with full_disk_is_seen(Path(self.args.output_dir)):
             super()._save_checkpoint(*args, **kwargs)
-
-
-class _Epochs(TrainerCallback):  # type: ignore[misc]
-    """Tells the batches their epoch: in a resumed run of several processes nobody else does."""
-
-    def __init__(self, batches: GlobalBatches) -> None:
-        self._batches = batches
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._batches.set_epoch(state.global_step // self._batches.steps)
-
-
-class _CompletionMark(TrainerCallback):  # type: ignore[misc]
-    """Marks a checkpoint as whole when every process has written its part."""
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        processes().wait_for_everyone()
-        if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != COMPLETE)
-            write_json(folder / COMPLETE, {p.relative_to(folder).as_posix(): sha256(p) for p in files})
-
-
-class _Bar(TrainerCallback):  # type: ignore[misc]
-    """A progress bar over steps, with the loss."""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step")
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
-        if "loss" in logs:
-            self._bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
-            self._bar.update(state.global_step - self._bar.n)
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._bar.close()

@@ -20,9 +20,10 @@ from medembed.errors import InputError, RunError
 from medembed.recipe import Train
 from medembed.recipe_file import load
 from medembed.run import OWNER, sha256, write_json
-from medembed.train import _batches, _check_processes, data
+from medembed.train import checks, data
+from medembed.train.checkpoints import COMPLETE, last_checkpoint
 from medembed.train.launch import launch
-from medembed.train.trainer import COMPLETE, _prompts_by_column, fit, last_checkpoint
+from medembed.train.trainer import _prompts_by_column, fit
 from tests.train.conftest import NEGATIVES, ROWS, SECRET, Bench, environment
 
 STEPS = 16
@@ -187,7 +188,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_at_its_step(bench: Bench, tmp
     found = data.find(recipe.data, bench.run("unused"))
     rows = data.read(found, recipe.data, 1, 0)
     with pytest.raises(RunError, match="the loss is nan at step 1"):
-        fit(model, rows, _batches(rows, recipe.train), recipe.train, tmp_path, None)
+        fit(model, rows, checks.batches_of(rows, recipe.train), recipe.train, tmp_path, None)
 
 
 def test_mini_batches_change_memory_and_not_the_result(bench: Bench, tmp_path: Path) -> None:
@@ -196,7 +197,9 @@ def test_mini_batches_change_memory_and_not_the_result(bench: Bench, tmp_path: P
         recipe = load(bench.recipe, ("train.max_steps=4", f"train.mini_batch_size={texts_at_once}"))
         rows = data.read(data.find(recipe.data, bench.run("unused")), recipe.data, NEGATIVES, 0)
         model = models.load(recipe.base, device="cpu")
-        trained = fit(model, rows, _batches(rows, recipe.train), recipe.train, tmp_path / str(texts_at_once), None)
+        trained = fit(
+            model, rows, checks.batches_of(rows, recipe.train), recipe.train, tmp_path / str(texts_at_once), None
+        )
         losses.append(trained.losses)
     np.testing.assert_allclose(*losses, atol=1e-5)
 
@@ -223,7 +226,7 @@ def test_rows_that_fill_no_batch_are_said(bench: Bench) -> None:
     recipe = load(bench.recipe)
     rows = data.read(data.find(recipe.data, bench.run("unused")), recipe.data, None, 0)
     with pytest.raises(InputError, match=f"{ROWS} rows fill no batch of 70"):
-        _batches(rows, Train(batch_size=70))
+        checks.batches_of(rows, Train(batch_size=70))
 
 
 def test_processes_that_would_train_apart_and_precisions_that_do_not_exist_are_said_together(
@@ -231,7 +234,7 @@ def test_processes_that_would_train_apart_and_precisions_that_do_not_exist_are_s
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError) as error:
-        _check_processes(Train(precision="fp16"))
+        checks.processes_fit(Train(precision="fp16"))
     assert [fault.where for fault in error.value.faults] == ["accelerate", "train.precision"]
 
 

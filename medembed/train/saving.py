@@ -1,0 +1,23 @@
+"""Trained weights → a model folder that embeds elsewhere as it does here: all that changes an embedding is saved in it."""
+
+import shutil
+
+from medembed import models
+from medembed.recipe import ModelRecipe
+from medembed.run import Run, write_json
+from medembed.train.checkpoints import full_disk_is_seen
+from medembed.train.trainer import Trained
+
+
+def save(trained: Trained, recipe: ModelRecipe, run: Run) -> None:
+    """Write the base with its new weights: tokenizer, prompts, pooling and max length are the base's, not those of training."""
+    model = models.load(recipe.base, device="cpu")
+    model.load_state_dict(trained.weights)
+    temporary, final = run.path("train", ".model.tmp"), run.path("train", "model")
+    shutil.rmtree(temporary, ignore_errors=True)
+    with full_disk_is_seen(run.path("train")):
+        model.save_pretrained(str(temporary), create_model_card=False)
+    (temporary / "README.md").write_text(f"{recipe.name}: `medembed publish` writes the card.\n", encoding="utf-8")
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    write_json(run.path("train", "losses.json"), trained.losses)
