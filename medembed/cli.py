@@ -160,13 +160,26 @@ def publish(
     to: Annotated[
         str | None, typer.Option(metavar="ORG/NAME|FOLDER", help="There instead; a folder begins with ./ or /.")
     ] = None,
+    tag: Annotated[
+        str | None, typer.Option(metavar="TAG", help="Of the release on the Hub, such as v1.0.0; never moved.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="To a private repository alone.")] = False,
+    allow_regression: Annotated[
+        str | None,
+        typer.Option(metavar="REASON", help="Publish a model that is worse than its base; its card tells why."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be written where; write nothing.")
     ] = False,
     run_dir: RunDir = None,
 ) -> None:
-    """Artifact and card → a Hub repository (HF_TOKEN, HF_ENDPOINT) or a local folder."""
-    job = Job.of(recipe, [*(overrides or []), *_going_to(to)], run_dir)
+    """Artifact and card → a Hub repository (HF_TOKEN, HF_ENDPOINT) or a local folder.
+
+    On the Hub it first stands on a branch of its own, is downloaded again, compared and loaded; then main gets it by one commit.
+    """
+    said = {"tag": tag, "private": private or None, "allow_regression": allow_regression}
+    options = [f"publish.{key}={json.dumps(value)}" for key, value in said.items() if value is not None]
+    job = Job.of(recipe, [*(overrides or []), *_going_to(to), *options], run_dir)
     if not dry_run:
         _perform("publish", job)
         return

@@ -86,7 +86,13 @@ def test_an_index_that_finds_fewer_gives_the_row_what_the_recipe_says(
     mine: Mined, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(approximate, "PROBES", 1)  # of 6 lists: a query sees about 7 of 40 passages
-    said: dict[str, Any] = {"passages": 40, "exact_up_to": 39, "negatives": 6, "ranks": [1, 40], "relative_margin": None}
+    said: dict[str, Any] = {
+        "passages": 40,
+        "exact_up_to": 39,
+        "negatives": 6,
+        "ranks": [1, 40],
+        "relative_margin": None,
+    }
     kept, run = mine("keep", fewer="keep", **said)
     rows = run.read("mine", "triplets-train").to_pylist()
     assert kept.facts["candidates"]["in all"] < 40 * 40
