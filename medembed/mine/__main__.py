@@ -43,7 +43,7 @@ def _mine(recipe: DatasetRecipe, run: Run) -> None:
         finally:
             dismiss()
     elif recipe.mine and (retriever := recipe.mine.dense):
-        follow(lambda: models.load(retriever))
+        follow(lambda: models.load(retriever, method="dense"))
     processes().wait_for_everyone()  # a process that leaves while another still hears from it brings that one down
 
 
