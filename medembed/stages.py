@@ -42,6 +42,10 @@ def check(recipes: list[Recipe]) -> None:
             from medembed.evaluate import check_tasks
 
             looks += [partial(models.resolve, recipe.base), partial(check_tasks, recipe.evaluate)]
+            if recipe.train.development and recipe.train.development.others:
+                from medembed.train import development
+
+                looks.append(partial(development.check, recipe))
         looks += [partial(gates.check, recipe), partial(publish.look, recipe)]
     all_told(looks)
 

@@ -57,10 +57,20 @@ class Averaging(Strict):
 class Development(Strict):
     """Which weights are kept: those that rank best on data that is none of the evaluation tasks."""
 
-    on: Literal["dev"] | list[PathOrHub] = "dev"  # the dataset's own dev split, or tasks as under `evaluate.tasks`
-    steps: Count | None = None  # measured every so many steps; `save_steps` when none
+    on: Annotated[list[PathOrHub], Field(min_length=1)] = [
+        "dev"
+    ]  # the dataset's dev split; tasks as in `evaluate.tasks`
+    steps: Count | None = (
+        None  # measured every so many steps, a multiple of `save_steps`; with each checkpoint when none
+    )
     queries: Count = 1000  # at most
+    passages: Count = 10_000  # among which they are looked for, at most; what answers them is always there
     averaging: Averaging = Averaging()
+
+    @property
+    def others(self) -> list[str]:
+        """The tasks that are not the dataset's dev split."""
+        return [task for task in self.tasks if task != "dev"]
 
 
 class Lora(Strict):
@@ -104,6 +114,12 @@ class Train(Strict):
     report_to: list[Literal["tensorboard", "trackio", "wandb"]] = []
     seed: int = 42
 
+    @model_validator(mode="after")
+    def _is_measured_where_it_is_saved(self) -> "Train":
+        if self.development and self.development.steps and self.development.steps % self.save_steps:
+            raise ValueError("`development.steps` is no multiple of `save_steps`: only checkpoints are measured")
+        return self
+
 
 class Evaluate(Strict):
     """Checkpoint → results: mteb's tasks by name, local BEIR folders by path. The base is measured by the same command."""
@@ -133,5 +149,10 @@ class ModelRecipe(Strict):
         if self.base.max_length and (self.train.max_length or 0) > self.base.max_length:
             raise ValueError(
                 "`train.max_length` is above `base.max_length`: the model would never see that much in use"
+            )
+        development = self.train.development.others if self.train.development else []
+        if both := sorted(set(development) & set(self.evaluate.tasks)):
+            raise ValueError(
+                f"`train.development.tasks` has {', '.join(both)}: the model would be chosen on its own test"
             )
         return self

@@ -16,9 +16,10 @@ from medembed.evaluate import baseline  # the one arrow between stages: the base
 from medembed.processes import processes
 from medembed.recipe import ModelRecipe
 from medembed.run import Record, Run, sha256
-from medembed.train import checks, data
+from medembed.train import adapters, checks, data, development
 from medembed.train.checkpoints import last_checkpoint
 from medembed.train.saving import save
+from medembed.train.selection import Measured, Selection
 from medembed.train.trainer import fit
 
 
@@ -27,19 +28,32 @@ def inputs(recipe: ModelRecipe, run: Run) -> tuple[Any, dict[str, Any]]:
     said = recipe.model_dump(mode="json", include={"base", "data", "train"})
     said["base"]["model"] = base.name  # its revision says which one; a folder may move
     said["data"]["dataset"] = found.name
-    return said, {"base": base.revision, "dataset": found.revision}
+    read: dict[str, Any] = {"base": base.revision, "dataset": found.revision}
+    if recipe.train.development:
+        read["development"] = development.identity(recipe.train.development, found)
+    return said, read
 
 
 def work(recipe: ModelRecipe, run: Run) -> Record:
     checks.processes_fit(recipe.train)
+    adapters.check(recipe.train)
     base, found = models.resolve(recipe.base), data.find(recipe.data, run)
     rows = data.read(found, recipe.data, recipe.train.negatives, recipe.train.seed)
     batches = checks.batches_of(rows, recipe.train)
+    selection = _selection(recipe, found, run)
     rejects = run.write_rejects("train", rows.rejects)
     baseline(recipe, run)
     checkpoint = last_checkpoint(_checkpoints(run))
+    if selection and checkpoint:
+        selection.take(checkpoint)  # it may have been written just before a kill
     start_together(checkpoint)
-    trained = fit(models.load(recipe.base), rows, batches, recipe.train, _checkpoints(run), checkpoint)
+    model, measuring = _model(recipe), [Measured(selection)] if selection else []
+    trained = fit(model, rows, batches, recipe.train, _checkpoints(run), checkpoint, measuring)
+    if recipe.train.lora:
+        trained.weights = adapters.merged(model)
+    told = {}
+    if selection:
+        trained.weights, told["development"] = selection.choose(_checkpoints(run) / f"checkpoint-{len(trained.losses)}")
     save(trained, recipe, run)
     negatives = rows.texts.shape[1] - 2
     return Record(
@@ -65,6 +79,7 @@ def work(recipe: ModelRecipe, run: Run) -> Record:
             "negatives": negatives,
             "compared_with": recipe.train.batch_size - 1 + negatives * recipe.train.batch_size,  # passages a query
             "loss": {"first": _mean_of_tenth(trained.losses), "last": _mean_of_tenth(trained.losses[::-1])},
+            **told,
         },
         outputs={
             path.relative_to(run.path("train")).as_posix(): sha256(path)
@@ -79,7 +94,7 @@ def follow(recipe: ModelRecipe, run: Run, checkpoint: Path | None) -> None:
     """What the other processes do once the main one has said from which checkpoint to start."""
     rows = data.read(data.find(recipe.data, run), recipe.data, recipe.train.negatives, recipe.train.seed)
     fit(
-        models.load(recipe.base),
+        _model(recipe),
         rows,
         checks.batches_of(rows, recipe.train),
         recipe.train,
@@ -97,6 +112,21 @@ def start_together(checkpoint: Path | None = None, *, there_is_work: bool = True
 def clean(run: Run) -> None:
     """Remove the checkpoints, when the model and its record stand."""
     shutil.rmtree(_checkpoints(run), ignore_errors=True)
+
+
+def _model(recipe: ModelRecipe) -> Any:
+    """The base, made ready to be trained as the recipe says."""
+    model = models.load(recipe.base, method=recipe.train.method)
+    if recipe.train.lora:
+        adapters.add(model, recipe.train.lora, recipe.train.seed)
+    return model
+
+
+def _selection(recipe: ModelRecipe, found: data.Found, run: Run) -> Selection | None:
+    if recipe.train.development is None:
+        return None
+    rankings = development.read(recipe.train.development, found, recipe.evaluate)
+    return Selection(recipe, rankings, _checkpoints(run) / "development")
 
 
 def _checkpoints(run: Run) -> Path:

@@ -106,7 +106,7 @@ def _on_the_hub(data: Data) -> Found:
 
     where = f"{data.dataset}@{data.revision or 'main'}"
     try:
-        wanted = [f"{data.config}/train-*.parquet", "provenance.json"]
+        wanted = [f"{data.config}/{split}-*.parquet" for split in ("train", "dev")] + ["provenance.json"]
         folder = Path(
             snapshot_download(data.dataset, repo_type="dataset", revision=data.revision, allow_patterns=wanted)
         )

@@ -4,6 +4,7 @@ Runs alike in each process. What is ours: global batches, checkpoints that are k
 and a stop at the first loss that is not a number.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
-from transformers import PrinterCallback
+from transformers import PrinterCallback, TrainerCallback
 from transformers.training_args import ParallelMode
 
 from medembed.errors import RunError
@@ -33,7 +34,13 @@ class Trained:
 
 
 def fit(
-    model: SentenceTransformer, rows: Rows, batches: GlobalBatches, train: Train, checkpoints: Path, resume: Path | None
+    model: SentenceTransformer,
+    rows: Rows,
+    batches: GlobalBatches,
+    train: Train,
+    checkpoints: Path,
+    resume: Path | None,
+    callbacks: Iterable[TrainerCallback] = (),
 ) -> Trained:
     """Train `model` in place, from the checkpoint `resume` where there is one.
 
@@ -70,6 +77,8 @@ def fit(
         raise AssertionError("several processes that do not train together")
     trainer = _Trainer(model=model, args=args, train_dataset=rows.dataset, loss=loss_of(train, model), batches=batches)
     trainer.remove_callback(PrinterCallback)
+    for callback in callbacks:
+        trainer.add_callback(callback)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     return Trained(weights, [entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
