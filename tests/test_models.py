@@ -1,8 +1,6 @@
 """Models as recipes name them: what the files declare is what is loaded, whole, whichever layout they have."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,6 @@ from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 from medembed import models
 from medembed.errors import InputError
 from medembed.recipe import Model
-from tests.fixtures.hub import Hub
 from tests.fixtures.models import make_tiny_colbert
 
 TEXTS = ["chest pain, left knee", "insulin for diabetes", "no fever"]
@@ -122,38 +119,6 @@ def test_a_model_that_is_published_as_adapters_is_loaded_as_a_plain_one_and_both
     config = tmp_path / "lora" / "adapter_config.json"
     config.write_text(config.read_text().replace('"lora_alpha": 8', '"lora_alpha": 16'))
     assert models.weights_hash(tmp_path / "lora") != before
-
-
-FROM_THE_HUB = """
-import json, sys
-from medembed import models
-from medembed.recipe import Model
-late, revision = models.load(Model(model="medembed/late"), device="cpu"), models.resolve(Model(model="medembed/late")).revision
-dense = models.load(Model(model="medembed/dense"), device="cpu")
-print(json.dumps([models.is_late(late), models.is_late(dense), len(revision), late.encode_query("no fever").tolist()]))
-"""
-
-
-@pytest.mark.slow
-def test_models_of_both_kinds_come_from_the_hub_as_they_were_pushed(
-    tmp_path: Path, colbert: Path, tiny_model: Path
-) -> None:
-    with Hub(tmp_path / "hub") as hub:
-        push = (
-            "import sys; from huggingface_hub import HfApi; api = HfApi()\n"
-            "for name, folder in zip(['late', 'dense'], sys.argv[1:]):\n"
-            "    api.create_repo(f'medembed/{name}'); api.upload_folder(repo_id=f'medembed/{name}', folder_path=folder)"
-        )
-        subprocess.run(
-            [sys.executable, "-c", push, str(colbert), str(tiny_model)], env=hub.env(), check=True, capture_output=True
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", FROM_THE_HUB], env=hub.env(), capture_output=True, text=True, check=False
-        )
-    assert done.returncode == 0, done.stderr[-2000:]
-    late, dense, digits, embedding = json.loads(done.stdout.splitlines()[-1])
-    assert (late, dense, digits) == (True, False, 40)
-    assert torch.allclose(torch.tensor(embedding), load(colbert).encode_query("no fever"), atol=1e-5)
 
 
 def _copy(folder: Path, to: Path) -> Path:

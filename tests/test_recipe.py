@@ -175,6 +175,7 @@ def test_only_what_is_a_path_is_taken_for_one(write) -> None:
         (["name=medembed-quickstart-triplets"], "the same name"),
         (["publish.folder=hub/medembed-quickstart-triplets"], "the same folder"),
         (["data.revision=v1"], "this one is local"),
+        (["train.development={}", "dataset.split.dev=0"], "splits off no dev rows"),
         (["data.dataset=somewhere"], "org/name"),
         (["dataset.name=other"], "set in its own recipe"),
         (

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from medembed.models import Resolved
+from medembed.models import Resolved, is_late
 from medembed.recipe import Evaluate
 from medembed.rows import content_id
 from medembed.run import replacing
@@ -98,11 +98,12 @@ def _key(model: "SentenceTransformer", resolved: Resolved, task: str, evaluate: 
 def _measure(model: "SentenceTransformer", resolved: Resolved, task: str, evaluate: Evaluate, place: Path) -> None:
     """Let mteb rank and score; keep its results and the scores of every query in `place`, all or nothing."""
     import mteb
+    from mteb.models import MultiVectorWrapper
 
     from medembed.tasks import registry
 
     loaded = registry.load(task, evaluate.languages)
-    encoder = mteb.SentenceTransformerEncoderWrapper(model)
+    encoder = (MultiVectorWrapper if is_late(model) else mteb.SentenceTransformerEncoderWrapper)(model)
     # A local model has no name for mteb, which would take the scores of one for those of another.
     name = resolved.name if "/" in resolved.name else f"local/{resolved.name}"
     identity = {"name": name, "revision": resolved.revision}

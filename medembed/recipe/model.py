@@ -57,12 +57,8 @@ class Averaging(Strict):
 class Development(Strict):
     """Which weights are kept: those that rank best on data that is none of the evaluation tasks."""
 
-    on: Annotated[list[PathOrHub], Field(min_length=1)] = [
-        "dev"
-    ]  # the dataset's dev split; tasks as in `evaluate.tasks`
-    steps: Count | None = (
-        None  # measured every so many steps, a multiple of `save_steps`; with each checkpoint when none
-    )
+    tasks: Annotated[list[PathOrHub], Field(min_length=1)] = ["dev"]  # the dataset's dev split; or as in `evaluate`
+    steps: Count | None = None  # measured every so many: a multiple of `save_steps`; every checkpoint when none
     queries: Count = 1000  # at most
     passages: Count = 10_000  # among which they are looked for, at most; what answers them is always there
     averaging: Averaging = Averaging()

@@ -16,6 +16,7 @@ from medembed.evaluate import baseline  # the one arrow between stages: the base
 from medembed.processes import processes
 from medembed.recipe import ModelRecipe
 from medembed.run import Record, Run, sha256
+from medembed.tasks import task_name
 from medembed.train import adapters, checks, data, development
 from medembed.train.checkpoints import last_checkpoint
 from medembed.train.saving import save
@@ -30,6 +31,7 @@ def inputs(recipe: ModelRecipe, run: Run) -> tuple[Any, dict[str, Any]]:
     said["data"]["dataset"] = found.name
     read: dict[str, Any] = {"base": base.revision, "dataset": found.revision}
     if recipe.train.development:
+        said["train"]["development"]["tasks"] = [task_name(task) for task in recipe.train.development.tasks]
         read["development"] = development.identity(recipe.train.development, found)
     return said, read
 

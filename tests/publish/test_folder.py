@@ -59,6 +59,22 @@ def test_a_published_model_embeds_as_the_trained_one_and_answers(tmp_path: Path,
     assert "results/" in "".join(push.files_of(target))
 
 
+def test_a_model_of_late_interaction_is_proved_and_asked_by_its_own_similarity(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    from medembed import models
+    from medembed.recipe import Model
+
+    late = models.load(Model(model=str(tiny_model)), device="cpu", method="late-interaction")
+    late.save_pretrained(str(tmp_path / "late"), create_model_card=False)
+    target = tmp_path / "hub/tiny-colbert"
+    recipe, run = model_run(tmp_path, tmp_path / "late", publish={"folder": str(target), "ask": "knee"})
+    record = stages.perform("publish", recipe, run)
+    assert record.facts["loaded_back"] == {"sentences": 4, "equal_within": 1e-5}
+    assert record.facts["asked"]["passages"][0]["text"] == "knee pain"
+    assert (target / "1_Dense/model.safetensors").is_file()
+
+
 def test_nothing_that_a_trainer_wrote_about_its_data_is_published(tmp_path: Path, tiny_model: Path) -> None:
     target = tmp_path / "hub/tiny-embed"
     recipe, run = model_run(tmp_path, tiny_model, publish={"folder": str(target)})
