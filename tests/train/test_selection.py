@@ -1,7 +1,13 @@
 """What is saved in the end: the checkpoint, mean or mixture that ranks best on the development data; and after a kill the same."""
 
+import json
+import subprocess
+import time
 from pathlib import Path
 
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given
@@ -10,9 +16,11 @@ from safetensors.torch import load_file
 
 from medembed import models
 from medembed.recipe_file import load
+from medembed.rows import triplets_schema
 from medembed.train.development import Ranking, ndcg
 from medembed.train.selection import Selection, mixed
-from tests.train.conftest import Bench
+from tests.fixtures.models import make_tiny_model
+from tests.train.conftest import NEGATIVES, Bench, environment, publish, triplets
 
 QUERIES = ["chest pain", "insulin dose", "knee exam", "oral antibiotic"]
 PASSAGES = ["pain in the chest", "daily insulin dose", "left knee exam normal", "antibiotic stop", "fever", "labs low"]
@@ -131,3 +139,36 @@ def test_checkpoints_between_two_measurements_are_passed_over(
         chooser.take(it)
     _, told = chooser.choose(checkpoints[-1])
     assert list(told["checkpoints"]) == ["6", "12"]
+
+
+@pytest.mark.slow
+def test_two_processes_killed_between_checkpoints_choose_the_weights_of_an_undisturbed_run(
+    bench: Bench, tmp_path: Path
+) -> None:
+    dataset = publish(tmp_path / "dataset", triplets())
+    dev = [row | {"query": row["query"].replace(" q", " dev")} for row in triplets().to_pylist()[40:]]
+    pq.write_table(pa.Table.from_pylist(dev, schema=triplets_schema(NEGATIVES)), dataset / "triplets" / "dev-0.parquet")
+    base = make_tiny_model(tmp_path / "base", dropout=0.1)
+    values = [f"data.dataset={dataset}", f"base.model={base}"]
+    values += ["train.development.averaging={checkpoints: 2, base: [0.0, 0.5]}", "train.lora={rank: 4, dropout: 0.1}"]
+    here = Bench(bench.recipe, tmp_path)
+    done = here.train(*values, run="whole", processes=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    started = subprocess.Popen(
+        here.command(*values, run="killed", processes=2), env=environment(), stderr=subprocess.DEVNULL
+    )
+    scores = tmp_path / "killed" / "train" / "checkpoints" / "development" / "scores.json"
+    deadline = time.monotonic() + 300
+    while not scores.exists() or len(json.loads(scores.read_text())) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    for process in [psutil.Process(started.pid), *psutil.Process(started.pid).children(recursive=True)]:
+        process.kill()
+    started.wait()
+    assert not (tmp_path / "killed" / "train" / "record.json").exists()
+    done = here.train(*values, run="killed", processes=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert here.record("killed").facts == here.record("whole").facts
+    assert here.record("killed").outputs == here.record("whole").outputs
+    assert len(here.record("whole").facts["development"]["checkpoints"]) == 6
