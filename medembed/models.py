@@ -197,6 +197,7 @@ def _declared(model: Model, resolved: Resolved) -> Method:
 
 def _read(model: Model, resolved: Resolved, name: str) -> dict[str, Any]:
     """A JSON file of a model; empty where it has none."""
+    import httpx2
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
@@ -206,7 +207,7 @@ def _read(model: Model, resolved: Resolved, name: str) -> dict[str, Any]:
         read = json.loads(path.read_text(encoding="utf-8"))
     except (EntryNotFoundError, FileNotFoundError):
         return {}
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, httpx2.HTTPError, ValueError, RecursionError) as error:
         raise InputError.of(f"{name} cannot be read: {type(error).__name__}", model.model) from error
     return read if isinstance(read, dict) else {}
 

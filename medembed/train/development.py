@@ -8,7 +8,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +53,11 @@ def check(recipe: ModelRecipe) -> None:
 
     if not (tasks := recipe.train.development.others if recipe.train.development else []):
         return
-    check_tasks(recipe.evaluate.model_copy(update={"tasks": tasks}))
+    try:
+        check_tasks(recipe.evaluate.model_copy(update={"tasks": tasks}))
+    except InputError as error:
+        faults = (replace(fault, where=fault.where.replace("evaluate.tasks", WHERE)) for fault in error.faults)
+        raise InputError(*faults) from error
     evaluated = _evaluated(recipe.evaluate)
     all_told(partial(_apart, task, _asked_in(task), evaluated) for task in tasks if is_local(task))
 
@@ -201,11 +205,12 @@ def _id(text: str) -> str:
 
 def _fill(passages: dict[str, str], others: Iterable[str], most: int) -> None:
     """Add of the `others` those with the lowest hashes, until `passages` are `most`: the same ones whatever else there is."""
-    room = most - len(passages)
+    if (room := most - len(passages)) <= 0:
+        return
     lowest: dict[str, str] = {}
     for text in others:
-        if room > 0 and (passage := _id(text)) not in passages:
+        if (passage := _id(text)) not in passages:
             lowest[passage] = text
-            if len(lowest) > 2 * room:
-                lowest = dict(sorted(lowest.items())[:room])
-    passages.update(sorted(lowest.items())[: max(room, 0)])
+        if len(lowest) > 2 * room:
+            lowest = dict(sorted(lowest.items())[:room])
+    passages.update(sorted(lowest.items())[:room])

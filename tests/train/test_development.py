@@ -101,6 +101,10 @@ def test_a_task_that_asks_what_an_evaluation_task_asks_is_refused_before_anythin
         development.check(recipe)
     with pytest.raises(InputError, match="queries of other are asked in an evaluation task"):
         check([recipe])
+    unknown = ModelRecipe.model_validate(said | {"train": {"development": {"tasks": ["NoSuchTask"]}}})
+    with pytest.raises(InputError, match="mteb has no task 'NoSuchTask'") as error:
+        development.check(unknown)
+    assert error.value.faults[0].where == "train.development.tasks"
     with pytest.raises(ValidationError, match="chosen on its own test"):
         ModelRecipe.model_validate(said | {"train": {"development": {"tasks": [str(one)]}}})
 
