@@ -1,6 +1,8 @@
 """Every variant that is published trains from end to end, in two processes of `accelerate launch`, by its own recipe made small."""
 
-import shutil
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +14,16 @@ from medembed import models, resources
 from medembed.recipe import Model, ModelRecipe
 from medembed.recipe_file import load
 from medembed.rows import triplets_schema
+from medembed.run import Run
 from tests.fixtures.beir import QUERIES, write_beir
 from tests.fixtures.models import make_tiny_colbert, make_tiny_model
-from tests.train.conftest import Bench, triplets
+from tests.train.conftest import environment, triplets
 
 NEGATIVES, STEPS = 7, 4
-ADAPTERS = ("train.lora={rank: 4, alpha: 8}", "train.learning_rate=1e-3")  # as the large recipe offers them
-VARIANTS = [(name, ()) for name in resources.recipes() if name.startswith("models/")]
-VARIANTS += [("notes/continue", ()), ("models/medembed-large-v1", ADAPTERS)]
+ADAPTED = " with adapters"
+ADAPTERS = ["train.lora={rank: 4, alpha: 8}", "train.learning_rate=1e-3"]  # as the large recipe offers them
+VARIANTS = [name for name in resources.recipes() if name.startswith("models/")]
+VARIANTS += ["models/medembed-large-v1" + ADAPTED, "notes/continue"]
 
 
 @pytest.fixture(scope="module")
@@ -55,29 +59,57 @@ def made_small(recipe: ModelRecipe, place: Path) -> list[str]:
     return values + ([f"train.development.tasks=[dev, {place}/dev]"] if recipe.train.development.others else [])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "more"), VARIANTS, ids=[name + "".join(more)[5:11] for name, more in VARIANTS])
-def test_a_variant_trains_in_two_processes_as_its_recipe_says(place: Path, name: str, more: tuple[str, ...]) -> None:
-    path = resources.recipes()[name]
-    values = [*made_small(load(path), place), *more]
-    recipe, bench, run = load(path, tuple(values)), Bench(path, place), path.stem + "-adapters" * bool(more)
-    done = bench.train(*values, run=run, processes=2)
+@pytest.fixture(scope="module")
+def codes(place: Path) -> dict[str, list[int]]:
+    """All variants trained in one launch, to import everything but once: variant → the exit code of each process."""
+    orders = []
+    for name in VARIANTS:
+        path, values = variant(name, place)
+        orders.append([[str(path), *values, "--run-dir", str(place / "runs" / name)], str(_log(place, name))])
+    (place / "orders.json").write_text(json.dumps(orders), encoding="utf-8")
+    launch = "-m accelerate.commands.launch --multi_gpu --num_processes=2 --num_machines=1 --mixed_precision=no"
+    launch += " --dynamo_backend=no --quiet -m tests.train.variants"
+    command = [sys.executable, *launch.split(), str(place / "orders.json")]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    record = bench.record(run)
+    each = [json.loads((place / f"orders.json.{rank}").read_text()) for rank in (0, 1)]
+    return {name: list(both) for name, *both in zip(VARIANTS, *each, strict=True)}
+
+
+def variant(name: str, place: Path) -> tuple[Path, list[str]]:
+    path = resources.recipes()[name.removesuffix(ADAPTED)]
+    recipe = load(path)
+    assert isinstance(recipe, ModelRecipe)
+    return path, made_small(recipe, place) + (ADAPTERS if name.endswith(ADAPTED) else [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_trains_in_two_processes_as_its_recipe_says(
+    place: Path, codes: dict[str, list[int]], name: str
+) -> None:
+    assert codes[name] == [0, 0], _log(place, name).read_text()[-3000:]
+    path, values = variant(name, place)
+    recipe = load(path, tuple(values))
+    run = Run(recipe, place / "runs" / name)
+    record = run.finished("train")
     assert (record.facts["steps"], record.measured["processes"]) == (STEPS, 2)
-    assert np.isfinite(bench.losses(run)).all()
+    assert np.isfinite(json.loads(run.path("train", "losses.json").read_text())).all()
 
     told, averaging = record.facts["development"], recipe.train.development.averaging
     assert list(told["checkpoints"]) == ["2", "4"]
     assert {it["base"] for it in told["candidates"]} == {0.0, *averaging.base}
-    assert max(len(it["steps"]) for it in told["candidates"]) == min(averaging.checkpoints, 2)
+    assert max(len(it["steps"]) for it in told["candidates"]) == 2  # the mean of both
     assert told["chosen"] in told["candidates"]
 
-    elsewhere = shutil.copytree(bench.weights(run).parent, place / f"{run}-elsewhere")
-    model = models.load(Model(model=str(elsewhere)), device="cpu")
-    assert models.is_late(model) == (recipe.train.method == "late-interaction")
+    model = models.load(Model(model=str(run.path("train", "model"))), device="cpu")
     base = models.load(recipe.base, device="cpu", method=recipe.train.method)
+    assert models.is_late(model) == (recipe.train.method == "late-interaction")
     assert model.state_dict().keys() == base.state_dict().keys()
     assert model.prompts == base.prompts and model.max_seq_length == base.max_seq_length == 48
     one, other = (each.encode_document(["chest pain"])[0] for each in (model, base))
     assert one.shape == other.shape and 1e-6 < abs(one - other).max() < 2
+
+
+def _log(place: Path, name: str) -> Path:
+    return place / f"{Path(name).name}.log"
