@@ -92,6 +92,11 @@ def load(
     return loaded
 
 
+def folder_of(model: Model) -> Path:
+    """Where a model that was loaded before lies on this machine."""
+    return _file(model, resolve(model), "config.json").parent.absolute()
+
+
 def is_late(model: "SentenceTransformer | MultiVectorEncoder") -> bool:
     """Whether `model` embeds a text as one vector a token."""
     from sentence_transformers import MultiVectorEncoder
@@ -198,18 +203,23 @@ def _declared(model: Model, resolved: Resolved) -> Method:
 def _read(model: Model, resolved: Resolved, name: str) -> dict[str, Any]:
     """A JSON file of a model; empty where it has none."""
     import httpx2
-    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
     try:
-        revision = _revision(model, resolved)
-        path = Path(hf_hub_download(resolved.path, name, revision=revision) if revision else Path(resolved.path, name))
-        read = json.loads(path.read_text(encoding="utf-8"))
+        read = json.loads(_file(model, resolved, name).read_text(encoding="utf-8"))
     except (EntryNotFoundError, FileNotFoundError):
         return {}
     except (OSError, httpx2.HTTPError, ValueError, RecursionError) as error:
         raise InputError.of(f"{name} cannot be read: {type(error).__name__}", model.model) from error
     return read if isinstance(read, dict) else {}
+
+
+def _file(model: Model, resolved: Resolved, name: str) -> Path:
+    """Where a file of a model lies on this machine; one of the Hub is downloaded."""
+    from huggingface_hub import hf_hub_download
+
+    revision = _revision(model, resolved)
+    return Path(hf_hub_download(resolved.path, name, revision=revision) if revision else Path(resolved.path, name))
 
 
 def _packaged(model: Model) -> Path:

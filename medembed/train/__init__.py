@@ -120,7 +120,7 @@ def _model(recipe: ModelRecipe) -> Any:
     """The base, made ready to be trained as the recipe says."""
     model = models.load(recipe.base, method=recipe.train.method)
     if recipe.train.lora:
-        adapters.add(model, recipe.train.lora, recipe.train.seed)
+        adapters.add(model, recipe.base, recipe.train.lora, recipe.train.seed)
     return model
 
 

@@ -11,7 +11,7 @@ import torch
 
 from medembed import models
 from medembed.errors import InputError
-from medembed.recipe import Lora, Train
+from medembed.recipe import Lora, Model, Train
 
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder, SentenceTransformer
@@ -26,21 +26,16 @@ def check(train: Train) -> None:
         raise InputError.of("needs the package peft", "train.lora", "Install it: `pip install 'medembed[lora]'`.")
 
 
-def add(model: "SentenceTransformer | MultiVectorEncoder", lora: Lora, seed: int) -> None:
-    """Freeze the backbone of `model` and put adapters beside its linear layers, the same ones in every process and run."""
-    from huggingface_hub import hf_hub_download
+def add(model: "SentenceTransformer | MultiVectorEncoder", base: Model, lora: Lora, seed: int) -> None:
+    """Freeze the backbone of `model`, which is `base`, and put adapters beside its linear layers: everywhere the same ones."""
     from peft import LoraConfig
 
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules="all-linear")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model.add_adapter(config)
-    base = model.transformers_model.config
-    if (
-        base._commit_hash
-    ):  # a checkpoint holds the adapters alone and says whose they are: this commit's, wherever main is now
-        file = hf_hub_download(base._name_or_path, "config.json", revision=base._commit_hash)
-        model.transformers_model.peft_config["default"].base_model_name_or_path = file.removesuffix("/config.json")
+    # A checkpoint holds the adapters alone and names what they adapt: this version of it, not the Hub's latest.
+    model.transformers_model.peft_config["default"].base_model_name_or_path = str(models.folder_of(base))
 
 
 def merged(model: "SentenceTransformer | MultiVectorEncoder") -> dict[str, torch.Tensor]:

@@ -18,9 +18,11 @@ LORA = Lora(rank=4, alpha=8, dropout=0.1)
 
 
 def test_only_adapters_are_trained_and_they_are_the_same_in_every_process(tiny_model: Path) -> None:
+    base = Model(model=str(tiny_model))
+
     def adapted(seed: int) -> dict[str, torch.Tensor]:
-        model = models.load(Model(model=str(tiny_model)), device="cpu")
-        adapters.add(model, LORA, seed)
+        model = models.load(base, device="cpu")
+        adapters.add(model, base, LORA, seed)
         return {name: it.detach() for name, it in model.named_parameters() if it.requires_grad}
 
     torch.manual_seed(1)
@@ -34,9 +36,10 @@ def test_only_adapters_are_trained_and_they_are_the_same_in_every_process(tiny_m
 
 
 def test_what_adapters_learned_is_in_the_weights_in_the_end(tiny_model: Path) -> None:
-    model = models.load(Model(model=str(tiny_model)), device="cpu")
+    base = Model(model=str(tiny_model))
+    model = models.load(base, device="cpu")
     names = model.state_dict().keys()
-    adapters.add(model, LORA, 0)
+    adapters.add(model, base, LORA, 0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
@@ -44,7 +47,7 @@ def test_what_adapters_learned_is_in_the_weights_in_the_end(tiny_model: Path) ->
     before = model.encode(["chest pain"])
     weights = adapters.merged(model)
     assert weights.keys() == names
-    plain = models.load(Model(model=str(tiny_model)), device="cpu")
+    plain = models.load(base, device="cpu")
     assert abs(plain.encode(["chest pain"]) - before).max() > 1e-3
     plain.load_state_dict(weights)
     assert abs(plain.encode(["chest pain"]) - before).max() < 1e-6
@@ -66,7 +69,7 @@ def trained(bench: Bench, folder: Path, resume: Path | None = None) -> Trained:
     recipe = load(bench.recipe, ("train.lora={rank: 4, dropout: 0.1}", "train.max_steps=4", "train.save_steps=2"))
     rows = data.read(data.find(recipe.data, bench.run("unused")), recipe.data, 1, 0)
     model = models.load(recipe.base, device="cpu")
-    adapters.add(model, recipe.train.lora, recipe.train.seed)
+    adapters.add(model, recipe.base, recipe.train.lora, recipe.train.seed)
     result = fit(model, rows, checks.batches_of(rows, recipe.train), recipe.train, folder, resume)
     result.weights = adapters.merged(model)
     return result
