@@ -1,6 +1,7 @@
 """Every variant that is published trains from end to end, in two processes of `accelerate launch`, by its own recipe made small."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -65,7 +66,8 @@ def codes(place: Path) -> dict[str, list[int]]:
     orders = []
     for name in VARIANTS:
         path, values = variant(name, place)
-        orders.append([[str(path), *values, "--run-dir", str(place / "runs" / name)], str(_log(place, name))])
+        arguments = [str(path), *values, "--run-dir", str(place / "runs" / name)]
+        orders.append([arguments, str(_log(place, name)), _free_port()])
     (place / "orders.json").write_text(json.dumps(orders), encoding="utf-8")
     launch = "-m accelerate.commands.launch --multi_gpu --num_processes=2 --num_machines=1 --mixed_precision=no"
     launch += " --dynamo_backend=no --quiet -m tests.train.variants"
@@ -109,6 +111,12 @@ def test_a_variant_trains_in_two_processes_as_its_recipe_says(
     assert model.prompts == base.prompts and model.max_seq_length == base.max_seq_length == 48
     one, other = (each.encode_document(["chest pain"])[0] for each in (model, base))
     assert one.shape == other.shape and 1e-6 < abs(one - other).max() < 2
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _log(place: Path, name: str) -> Path:

@@ -1,6 +1,7 @@
 """What each process of one `accelerate launch` does in test_variants: it imports everything once, and forks for each variant.
 
-Each fork is a whole `python -m medembed.train` of its own, with this process's rank. Orders: a JSON list of (arguments, log).
+Each fork is a whole `python -m medembed.train` of its own, with this process's rank, that meets its fellow at a port of their own.
+Orders: a JSON list of (arguments, log, port).
 """
 
 import json
@@ -16,10 +17,9 @@ def main() -> None:
     import medembed.train.__main__  # noqa: F401
 
     codes = []
-    for number, (arguments, log) in enumerate(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))):
+    for arguments, log, port in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")):
         if not (child := os.fork()):
-            # The launcher's store keeps apart what processes tell each other in each attempt, as it calls this.
-            os.environ["TORCHELASTIC_RESTART_COUNT"] = str(number)
+            os.environ |= {"MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "False"}
             _train(arguments, log)
         codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     Path(f"{sys.argv[1]}.{os.environ['RANK']}").write_text(json.dumps(codes), encoding="utf-8")
