@@ -71,7 +71,8 @@ def test_a_model_of_late_interaction_is_proved_and_asked_by_its_own_similarity(
     recipe, run = model_run(tmp_path, tmp_path / "late", publish={"folder": str(target), "ask": "knee"})
     record = stages.perform("publish", recipe, run)
     assert record.facts["loaded_back"] == {"sentences": 4, "equal_within": 1e-5}
-    assert record.facts["asked"]["passages"][0]["text"] == "knee pain"
+    scores = [passage["score"] for passage in record.facts["asked"]["passages"]]
+    assert len(scores) == 3 and 1 < scores[2] <= scores[0] <= 3  # MaxSim over [CLS], knee and [SEP]
     assert (target / "1_Dense/model.safetensors").is_file()
 
 
