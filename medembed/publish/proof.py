@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from medembed import models
 from medembed.errors import RunError
 from medembed.publish import hub
 from medembed.publish.push import Delivered
-from medembed.recipe import ModelRecipe
+from medembed.recipe import Model, ModelRecipe
 from medembed.rows import passage_input
 
 SENTENCES = (
@@ -30,27 +31,32 @@ def prove_model(recipe: ModelRecipe, trained: Path, delivered: Delivered) -> dic
     Raises:
         RunError: it cannot be loaded, or embeds otherwise.
     """
-    import numpy as np
-    from sentence_transformers import SentenceTransformer
-
-    ours = SentenceTransformer(str(trained), device="cpu")
+    ours = models.load(Model(model=str(trained.absolute())), device="cpu")
     with _loading(delivered):
-        theirs = SentenceTransformer(
+        theirs = type(ours)(
             delivered.name,
             revision=delivered.commit,
             cache_folder=delivered.cache and str(delivered.cache),
             device="cpu",
         )
     texts = list(SENTENCES)
-    differences = [
-        np.abs(theirs.encode_query(texts) - ours.encode_query(texts)).max(),
-        np.abs(theirs.encode_document(texts) - ours.encode_document(texts)).max(),
-    ]
-    if not max(differences) <= TOLERANCE:
-        what = f"the published model embeds otherwise than the trained one: they differ by {max(differences):.2g}"
+    difference = max(
+        _difference(theirs.encode_query(texts), ours.encode_query(texts)),
+        _difference(theirs.encode_document(texts), ours.encode_document(texts)),
+    )
+    if not difference <= TOLERANCE:
+        what = f"the published model embeds otherwise than the trained one: they differ by {difference:.2g}"
         raise RunError.of(what, delivered.name, AGAIN)
     proof = {"loaded_back": {"sentences": len(texts), "equal_within": TOLERANCE}}
     return proof | (_ask(theirs, recipe) if recipe.publish.ask else {})
+
+
+def _difference(theirs: Any, ours: Any) -> float:
+    """The largest one between two models' embeddings of the same texts, each (D,), or (tokens, D) in late interaction."""
+    pairs = list(zip(theirs, ours, strict=True))
+    if any(one.shape != other.shape for one, other in pairs):
+        return float("inf")
+    return max(float(abs(one - other).max()) for one, other in pairs)
 
 
 def _ask(model: Any, recipe: ModelRecipe) -> dict[str, Any]:
