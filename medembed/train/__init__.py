@@ -4,6 +4,7 @@
 same command goes on from the last whole checkpoint and ends with the same weights.
 """
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,30 +19,40 @@ from medembed.recipe import ModelRecipe
 from medembed.run import Record, Run, sha256
 from medembed.train import checks, data
 from medembed.train.checkpoints import last_checkpoint
+from medembed.train.guide import guided
+from medembed.train.losses import compared_with
 from medembed.train.saving import save
 from medembed.train.trainer import fit
+
+log = logging.getLogger(__name__)
 
 
 def inputs(recipe: ModelRecipe, run: Run) -> tuple[Any, dict[str, Any]]:
     base, found = models.resolve(recipe.base), data.find(recipe.data, run)
     said = recipe.model_dump(mode="json", include={"base", "data", "train"})
+    read: dict[str, Any] = {"base": base.revision, "dataset": found.revision}
     said["base"]["model"] = base.name  # its revision says which one; a folder may move
     said["data"]["dataset"] = found.name
-    return said, {"base": base.revision, "dataset": found.revision}
+    if recipe.train.guide:
+        guide = models.resolve(recipe.train.guide.model)
+        said["train"]["guide"]["model"]["model"], read["guide"] = guide.name, guide.revision
+    return said, read
 
 
 def work(recipe: ModelRecipe, run: Run) -> Record:
     checks.processes_fit(recipe.train)
     base, found = models.resolve(recipe.base), data.find(recipe.data, run)
-    rows = data.read(found, recipe.data, recipe.train.negatives, recipe.train.seed)
+    rows = _rows(recipe, found)
     batches = checks.batches_of(rows, recipe.train)
     rejects = run.write_rejects("train", rows.rejects)
     baseline(recipe, run)
     checkpoint = last_checkpoint(_checkpoints(run))
     start_together(checkpoint)
+    compared = compared_with(recipe.train, rows.missing.shape[1], processes().num_processes)
+    log.info("train      %s", compared)
+    see_with_guide(rows, recipe, run)
     trained = fit(models.load(recipe.base), rows, batches, recipe.train, _checkpoints(run), checkpoint)
     save(trained, recipe, run)
-    negatives = rows.texts.shape[1] - 2
     return Record(
         stage="train",
         counts={
@@ -62,8 +73,8 @@ def work(recipe: ModelRecipe, run: Run) -> Record:
             "hyperparameters": recipe.train.model_dump(mode="json"),
             "steps": len(trained.losses),
             "pairs": len(trained.losses) * recipe.train.batch_size,
-            "negatives": negatives,
-            "compared_with": recipe.train.batch_size - 1 + negatives * recipe.train.batch_size,  # passages a query
+            "negatives": rows.missing.shape[1],
+            "compared_with": compared,
             "loss": {"first": _mean_of_tenth(trained.losses), "last": _mean_of_tenth(trained.losses[::-1])},
         },
         outputs={
@@ -77,7 +88,8 @@ def work(recipe: ModelRecipe, run: Run) -> Record:
 
 def follow(recipe: ModelRecipe, run: Run, checkpoint: Path | None) -> None:
     """What the other processes do once the main one has said from which checkpoint to start."""
-    rows = data.read(data.find(recipe.data, run), recipe.data, recipe.train.negatives, recipe.train.seed)
+    rows = _rows(recipe, data.find(recipe.data, run))
+    see_with_guide(rows, recipe, run)
     fit(
         models.load(recipe.base),
         rows,
@@ -86,6 +98,12 @@ def follow(recipe: ModelRecipe, run: Run, checkpoint: Path | None) -> None:
         _checkpoints(run),
         checkpoint,
     )
+
+
+def see_with_guide(rows: data.Rows, recipe: ModelRecipe, run: Run) -> None:
+    """Let the recipe's guide, where it has one, embed the rows; all processes together."""
+    if recipe.train.guide:
+        rows.guide = guided(rows, recipe.train.guide, run.path("embeddings"))
 
 
 def start_together(checkpoint: Path | None = None, *, there_is_work: bool = True) -> tuple[bool, Path | None]:
@@ -97,6 +115,11 @@ def start_together(checkpoint: Path | None = None, *, there_is_work: bool = True
 def clean(run: Run) -> None:
     """Remove the checkpoints, when the model and its record stand."""
     shutil.rmtree(_checkpoints(run), ignore_errors=True)
+
+
+def _rows(recipe: ModelRecipe, found: data.Found) -> data.Rows:
+    train = recipe.train
+    return data.read(found, recipe.data, train.negatives, train.seed, taught=train.losses.taught)
 
 
 def _checkpoints(run: Run) -> Path:
