@@ -99,7 +99,7 @@ def left_out(guided: Guided) -> float:
 
 def _distinct_passages(rows: Rows) -> tuple[pa.ChunkedArray, Ids]:
     """The passages of all rows, each once, and which of them a row's are: (rows, 1 + negatives)."""
-    columns = [rows.dataset.data.column(name) for name in rows.columns[1:]]
-    texts = pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.large_string())
+    columns = [rows.dataset.data.column(name).cast(pa.large_string()) for name in rows.columns[1:]]
+    texts = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
     _, first, at = np.unique(rows.texts[:, 1:].T, return_index=True, return_inverse=True)
     return texts.take(first), at.reshape(len(columns), -1).T
