@@ -53,9 +53,7 @@ class Rows:
     dataset: Dataset  # columns query, positive, negative_1 … negative_n, in this order, and the row's number as label
     texts: Ids  # (rows, 2 + negatives): equal numbers for equal texts
     missing: Flags  # (rows, negatives)
-    teacher: (
-        Floats | None
-    )  # (rows, 1 + negatives): its logits for positive and negatives, NaN for those that are missing
+    teacher: Floats | None  # (rows, 1 + negatives): its logits for positive and negatives, NaN for a missing one
     rejects: list[Reject]
     offered: int  # rows that the dataset has, before rejects and `limit`
     guide: "Guided | None" = None
@@ -106,7 +104,7 @@ def read(found: Found, data: Data, negatives: int | None, seed: int, *, taught: 
     if data.limit:
         kept = np.sort(np.random.default_rng(seed).permutation(kept)[: data.limit])
     return Rows(
-        Dataset(_filled(table, columns).take(kept).append_column(LABEL, pa.array(range(len(kept))))),
+        Dataset(_filled(table, columns).take(kept).append_column(LABEL, pa.array(np.arange(len(kept))))),
         np.where(texts < 0, texts.max() + 1, texts)[kept],  # what is missing is one text: the empty one
         missing[kept],
         None if teacher is None else teacher[kept],

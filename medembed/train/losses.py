@@ -83,7 +83,8 @@ class BatchLoss(nn.Module, CachedLossMixin):  # type: ignore[misc]
         self.weights, self.symmetric = train.losses, train.symmetric
         self.temperature, self.teacher_temperature = train.temperature, train.teacher_temperature
         self.late = train.method == "late-interaction"
-        self.dimensions = [None, *train.matryoshka]  # none: all of them
+        own = model.get_embedding_dimension()
+        self.dimensions = [None, *(first for first in train.matryoshka if first != own)]  # none: all of them
         teacher = None if rows.teacher is None else torch.from_numpy(rows.teacher)
         self.register_buffer("missing", torch.from_numpy(rows.missing), persistent=False)
         self.register_buffer("teacher", teacher, persistent=False)

@@ -282,6 +282,13 @@ def test_mini_batches_change_neither_value_nor_gradients(dense: SentenceTransfor
     torch.testing.assert_close(gradient, by_threes, rtol=1e-4, atol=1e-6)
 
 
+def test_the_dimension_that_embeddings_have_counts_once_whether_it_is_named_or_not(dense: SentenceTransformer) -> None:
+    data = rows()
+    named, silent = (loss_of(settings(DENSE["sum"] | {"matryoshka": said}), dense, data) for said in ([32, 8], [8]))
+    columns = [[torch.randn(ROWS, 32)] for _ in range(2 + NEGATIVES)]
+    assert named.calculate_loss(columns, torch.arange(ROWS)) == silent.calculate_loss(columns, torch.arange(ROWS))
+
+
 def test_a_loss_can_be_looked_at_without_gradients(dense: SentenceTransformer) -> None:
     data = rows()
     loss = loss_of(settings(DENSE["sum"]), dense, data)
