@@ -172,6 +172,8 @@ def test_only_what_is_a_path_is_taken_for_one(write) -> None:
     ("values", "says"),
     [
         (["train.negatives=5"], "mines 1 a row"),
+        (["train.losses.distil=1"], "the dataset's recipe has no `mine.teacher`"),
+        (["data.config=pairs", "train.negatives=null", "train.losses.margin_mse=1"], "has no teacher's scores"),
         (["name=medembed-quickstart-triplets"], "the same name"),
         (["publish.folder=hub/medembed-quickstart-triplets"], "the same folder"),
         (["data.revision=v1"], "this one is local"),

@@ -33,13 +33,15 @@ class Job(NamedTuple):
 
 
 def share(job: Job, model: "SentenceTransformer", distinct: pa.Array) -> None:
-    """Encode the `distinct` texts with all processes that `follow`, into blocks on disk. Called by the main process.
+    """Encode the `distinct` texts with all processes that `follow`, into blocks on disk. In one that has followed all is done.
 
     Raises:
         RunError: what any of them raised.
     """
     if launched() == 1:
         return _fill(job, model, distinct, 0, 1)
+    if not processes().is_main_process:
+        return None
     with replacing(job.texts) as temporary, pa.OSFile(str(temporary), "wb") as file:
         table = pa.table({"text": distinct})
         with pa.ipc.new_file(file, table.schema) as writer:

@@ -4,6 +4,7 @@
 same command goes on from the last whole checkpoint and ends with the same weights.
 """
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,20 +20,28 @@ from medembed.run import Record, Run, sha256
 from medembed.tasks import task_name
 from medembed.train import adapters, checks, data, development
 from medembed.train.checkpoints import last_checkpoint
+from medembed.train.guide import guided
+from medembed.train.losses import compared_with
 from medembed.train.saving import save
 from medembed.train.selection import Measured, Selection
 from medembed.train.trainer import fit
+
+log = logging.getLogger(__name__)
 
 
 def inputs(recipe: ModelRecipe, run: Run) -> tuple[Any, dict[str, Any]]:
     base, found = models.resolve(recipe.base), data.find(recipe.data, run)
     said = recipe.model_dump(mode="json", include={"base", "data", "train"})
+    read: dict[str, Any] = {"base": base.revision, "dataset": found.revision}
     said["base"]["model"] = base.name  # its revision says which one; a folder may move
     said["data"]["dataset"] = found.name
     read: dict[str, Any] = {"base": base.revision, "dataset": found.revision}
     if recipe.train.development:
         said["train"]["development"]["tasks"] = [task_name(task) for task in recipe.train.development.tasks]
         read["development"] = development.identity(recipe.train.development, found)
+    if recipe.train.guide:
+        guide = models.resolve(recipe.train.guide.model)
+        said["train"]["guide"]["model"]["model"], read["guide"] = guide.name, guide.revision
     return said, read
 
 
@@ -40,7 +49,7 @@ def work(recipe: ModelRecipe, run: Run) -> Record:
     checks.processes_fit(recipe.train)
     adapters.check(recipe.train)
     base, found = models.resolve(recipe.base), data.find(recipe.data, run)
-    rows = data.read(found, recipe.data, recipe.train.negatives, recipe.train.seed)
+    rows = _rows(recipe, found)
     batches = checks.batches_of(rows, recipe.train)
     selection = _selection(recipe, found, run)
     rejects = run.write_rejects("train", rows.rejects)
@@ -56,8 +65,11 @@ def work(recipe: ModelRecipe, run: Run) -> Record:
     told = {}
     if selection:
         trained.weights, told["development"] = selection.choose(_checkpoints(run) / f"checkpoint-{len(trained.losses)}")
+    compared = compared_with(recipe.train, rows.missing.shape[1], processes().num_processes)
+    log.info("train      %s", compared)
+    see_with_guide(rows, recipe, run)
+    trained = fit(models.load(recipe.base), rows, batches, recipe.train, _checkpoints(run), checkpoint)
     save(trained, recipe, run)
-    negatives = rows.texts.shape[1] - 2
     return Record(
         stage="train",
         counts={
@@ -78,8 +90,8 @@ def work(recipe: ModelRecipe, run: Run) -> Record:
             "hyperparameters": recipe.train.model_dump(mode="json"),
             "steps": len(trained.losses),
             "pairs": len(trained.losses) * recipe.train.batch_size,
-            "negatives": negatives,
-            "compared_with": recipe.train.batch_size - 1 + negatives * recipe.train.batch_size,  # passages a query
+            "negatives": rows.missing.shape[1],
+            "compared_with": compared,
             "loss": {"first": _mean_of_tenth(trained.losses), "last": _mean_of_tenth(trained.losses[::-1])},
             **told,
         },
@@ -94,7 +106,8 @@ def work(recipe: ModelRecipe, run: Run) -> Record:
 
 def follow(recipe: ModelRecipe, run: Run, checkpoint: Path | None) -> None:
     """What the other processes do once the main one has said from which checkpoint to start."""
-    rows = data.read(data.find(recipe.data, run), recipe.data, recipe.train.negatives, recipe.train.seed)
+    rows = _rows(recipe, data.find(recipe.data, run))
+    see_with_guide(rows, recipe, run)
     fit(
         _model(recipe),
         rows,
@@ -103,6 +116,12 @@ def follow(recipe: ModelRecipe, run: Run, checkpoint: Path | None) -> None:
         _checkpoints(run),
         checkpoint,
     )
+
+
+def see_with_guide(rows: data.Rows, recipe: ModelRecipe, run: Run) -> None:
+    """Let the recipe's guide, where it has one, embed the rows; all processes together."""
+    if recipe.train.guide:
+        rows.guide = guided(rows, recipe.train.guide, run.path("embeddings"))
 
 
 def start_together(checkpoint: Path | None = None, *, there_is_work: bool = True) -> tuple[bool, Path | None]:
@@ -129,6 +148,9 @@ def _selection(recipe: ModelRecipe, found: data.Found, run: Run) -> Selection | 
         return None
     rankings = development.read(recipe.train.development, found, recipe.evaluate)
     return Selection(recipe, rankings, _checkpoints(run) / "development")
+def _rows(recipe: ModelRecipe, found: data.Found) -> data.Rows:
+    train = recipe.train
+    return data.read(found, recipe.data, train.negatives, train.seed, taught=train.losses.taught)
 
 
 def _checkpoints(run: Run) -> Path:

@@ -63,7 +63,7 @@ def fit(
         fp16=train.precision == "fp16",
         use_cpu=not torch.cuda.is_available(),
         seed=train.seed,
-        prompts=_prompts_by_column(model, rows.dataset.column_names),
+        prompts=_prompts_by_column(model, rows.columns),
         dataloader_drop_last=True,
         save_strategy="steps",
         save_steps=train.save_steps,
@@ -75,7 +75,9 @@ def fit(
     )
     if world > 1 and args.parallel_mode != ParallelMode.DISTRIBUTED:
         raise AssertionError("several processes that do not train together")
-    trainer = _Trainer(model=model, args=args, train_dataset=rows.dataset, loss=loss_of(train, model), batches=batches)
+    trainer = _Trainer(
+        model=model, args=args, train_dataset=rows.dataset, loss=loss_of(train, model, rows), batches=batches
+    )
     trainer.remove_callback(PrinterCallback)
     for callback in callbacks:
         trainer.add_callback(callback)
