@@ -1,7 +1,7 @@
 """Triplets → model: the base is measured, then trained so that each query ranks its passage above all others of its batch.
 
 `work` is what the main process does; the other processes of `accelerate launch` wait and then `follow`. Killed at any point, the
-same command goes on from the last whole checkpoint and ends with the same weights.
+same command goes on from the last whole checkpoint and ends with the same weights; stopped by SIGTERM, from the last step.
 """
 
 import shutil
@@ -16,7 +16,8 @@ from medembed.evaluate import baseline  # the one arrow between stages: the base
 from medembed.processes import processes
 from medembed.recipe import ModelRecipe
 from medembed.run import Record, Run, sha256
-from medembed.train import checks, data
+from medembed.train import checks, data, pushing
+from medembed.train.callbacks import check_reporters
 from medembed.train.checkpoints import last_checkpoint
 from medembed.train.saving import save
 from medembed.train.trainer import fit
@@ -32,14 +33,18 @@ def inputs(recipe: ModelRecipe, run: Run) -> tuple[Any, dict[str, Any]]:
 
 def work(recipe: ModelRecipe, run: Run) -> Record:
     checks.processes_fit(recipe.train)
+    check_reporters(recipe.train)
     base, found = models.resolve(recipe.base), data.find(recipe.data, run)
     rows = data.read(found, recipe.data, recipe.train.negatives, recipe.train.seed)
     batches = checks.batches_of(rows, recipe.train)
+    if recipe.train.checkpoint_branch:
+        pushing.check(recipe, found.provenance)
     rejects = run.write_rejects("train", rows.rejects)
     baseline(recipe, run)
     checkpoint = last_checkpoint(_checkpoints(run))
     start_together(checkpoint)
-    trained = fit(models.load(recipe.base), rows, batches, recipe.train, _checkpoints(run), checkpoint)
+    pushes = [pushing.Pushing(recipe, _checkpoints(run))] if recipe.train.checkpoint_branch else []
+    trained = fit(models.load(recipe.base), rows, batches, recipe.train, _checkpoints(run), checkpoint, pushes)
     save(trained, recipe, run)
     negatives = rows.texts.shape[1] - 2
     return Record(
@@ -61,7 +66,7 @@ def work(recipe: ModelRecipe, run: Run) -> Record:
             },
             "hyperparameters": recipe.train.model_dump(mode="json"),
             "steps": len(trained.losses),
-            "pairs": len(trained.losses) * recipe.train.batch_size,
+            "pairs": len(trained.losses) * recipe.train.batch_size * recipe.train.accumulation,
             "negatives": negatives,
             "compared_with": recipe.train.batch_size - 1 + negatives * recipe.train.batch_size,  # passages a query
             "loss": {"first": _mean_of_tenth(trained.losses), "last": _mean_of_tenth(trained.losses[::-1])},

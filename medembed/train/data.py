@@ -47,6 +47,13 @@ class Rows:
     texts: Ids
     rejects: list[Reject]
     offered: int  # rows that the dataset has, before rejects and `limit`
+    numbers: Ids  # of each row, its place in the dataset, from 1
+    passage_ids: pa.ChunkedArray | None
+
+    def named(self, rows: list[int]) -> list[str]:
+        """What errors call these rows: never by their texts."""
+        ids = self.passage_ids.take(rows).to_pylist() if self.passage_ids else [None] * len(rows)
+        return [f"row {self.numbers[row]}" + (f" ({of})" if of else "") for row, of in zip(rows, ids, strict=True)]
 
 
 def find(data: Data, run: Run) -> Found:
@@ -85,7 +92,9 @@ def read(found: Found, data: Data, negatives: int | None, seed: int) -> Rows:
         raise InputError.of(f"of {len(table)} rows none can be trained on", found.name)
     if data.limit:
         kept = np.sort(np.random.default_rng(seed).permutation(kept)[: data.limit])
-    return Rows(Dataset(table.select(columns).take(kept)), texts[kept], rejects, len(table))
+    passage_ids = table["passage_id"].take(kept) if "passage_id" in table.column_names else None
+    dataset = Dataset(table.select(columns).take(kept))
+    return Rows(dataset, texts[kept], rejects, len(table), kept + 1, passage_ids)
 
 
 def _of_recipe(data: Data, run: Run) -> Found:
