@@ -65,7 +65,11 @@ class Pushing(TrainerCallback):  # type: ignore[misc]
             self._thread.join(PATIENCE)
 
     def _push(self, folder: Path, step: int, pushed: Path) -> None:
-        private, repo, branch = self._recipe.publish.private, self._recipe.publish.repo, self._recipe.train.checkpoint_branch
+        private, repo, branch = (
+            self._recipe.publish.private,
+            self._recipe.publish.repo,
+            self._recipe.train.checkpoint_branch,
+        )
         assert repo and branch
         disable_progress_bars()  # ours is the one that is seen
         try:

@@ -24,7 +24,7 @@ from sentence_transformers.sentence_transformer.training_args import SentenceTra
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.training_args import ParallelMode
 
-from medembed.errors import Stopped
+from medembed.errors import RunError, Stopped
 from medembed.processes import OfOneProcess, processes, sharded
 from medembed.recipe import Train
 from medembed.train import stopping
@@ -62,6 +62,8 @@ def fit(
     """
     trainer_class, arguments_class = TRAINERS[train.method]
     _send_reports_to(checkpoints.parent)
+    if sharded():
+        _make_shardable(model)
     args = arguments_class(
         **_lengths(model, train),
         output_dir=str(checkpoints),
@@ -109,7 +111,7 @@ def fit(
         ours.append(Progress(train.batch_size * train.accumulation))
     for callback in ours:
         trainer.add_callback(callback)
-    with stopping.after_the_step(), _memory_is_told(train):
+    with stopping.after_the_step(), _failure_is_told(train):
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     done, wanted = trainer.state.global_step, trainer.state.max_steps
     if done < wanted:
@@ -141,6 +143,14 @@ def _prompts_by_column(model: Model, columns: list[str]) -> dict[str, str]:
     return {name: text for name in columns if (text := query if name == "query" else document)}
 
 
+def _make_shardable(model: Model) -> None:
+    """Tell Accelerate what it cannot find in a model of sentence-transformers: which of its parts are sharded, each as a whole."""
+    backbone = model[0].model
+    os.environ.setdefault("FSDP_TRANSFORMER_CLS_TO_WRAP", ",".join(backbone._no_split_modules or ()))
+    # It would take the module `Normalize`, which has no weights, for a layer norm and fail: here it looks for one and finds none.
+    model.base_model_prefix = "none"
+
+
 def _send_reports_to(folder: Path) -> None:
     """Where `report_to` writes, if the user's environment says nothing else: by default it would be removed with the checkpoints."""
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder / "tensorboard"))
@@ -149,11 +159,15 @@ def _send_reports_to(folder: Path) -> None:
 
 
 @contextmanager
-def _memory_is_told(train: Train) -> Iterator[None]:
-    """Say what to lower when there is no memory left; on the CPU torch has no error of its own for it."""
+def _failure_is_told(train: Train) -> Iterator[None]:
+    """Say what to lower when there is no memory left, for which torch has no error of its own on the CPU; and who failed first."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
+            raise RunError.of(
+                "another of the processes has ended", "train", "The cause is what that one says."
+            ) from error
         if type(error) is RuntimeError and "DefaultCPUAllocator" not in str(error):
             raise
         mends = [f"lower `train.mini_batch_size` ({train.mini_batch_size}), which changes no result"]

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import random
-import resource
 import signal
 import socket
 import subprocess
@@ -50,7 +49,9 @@ class Forge:
     can_mount: bool = field(init=False)
 
     def __enter__(self) -> "Forge":
-        probe = subprocess.run([*IN_A_NAMESPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False)
+        probe = subprocess.run(
+            [*IN_A_NAMESPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False
+        )
         self.can_mount = probe.returncode == 0
         command = [*(IN_A_NAMESPACE * self.can_mount), sys.executable, "-m", "tests.train.forked"]
         self._process = subprocess.Popen(
@@ -66,7 +67,13 @@ class Forge:
         """Train in the folder `run`, from the last checkpoint there; `harm` is done in the process `rank`, see `_harm`."""
         folder = self.folder / run
         folder.mkdir(exist_ok=True)
-        order = {"recipe": str(self.recipe), "values": values, "folder": str(folder), "processes": processes, "harm": harm}
+        order = {
+            "recipe": str(self.recipe),
+            "values": values,
+            "folder": str(folder),
+            "processes": processes,
+            "harm": harm,
+        }
         assert self._process.stdin and self._process.stdout
         print(json.dumps(order), file=self._process.stdin, flush=True)
         answer = json.loads(self._process.stdout.readline())
@@ -114,6 +121,7 @@ def _fork(order: dict[str, Any], rank: int, port: int, stderr: int) -> int:
 
 def _train(order: dict[str, Any], rank: int) -> int:
     import logging
+    import traceback
     import warnings
 
     from safetensors.torch import save_file
@@ -152,6 +160,7 @@ def _train(order: dict[str, Any], rank: int) -> int:
                 save_file(trained.weights, folder / "weights.safetensors")
                 (folder / "losses.json").write_text(json.dumps(trained.losses))
     except (MedEmbedError, Stopped) as error:
+        traceback.print_exc()
         (folder / f"told-{rank}").write_text(str(error))
         return error.exit_code
     return 0
@@ -167,10 +176,8 @@ def _space(folder: Path, kilobytes: int | None) -> Iterator[None]:
     yield
 
 
-def _harm(
-    step: int = 0, signal: int = 0, save: int = 0, nan: int = 0, starve: int = 0, **_: Any
-) -> None:
-    """Send this process `signal` in its step `step` or in its write `save`; spoil the weights in step `nan`; no memory from `starve` on."""
+def _harm(step: int = 0, signal: int = 0, save: int = 0, nan: int = 0, starve: int = 0, **_: Any) -> None:
+    """Send this process `signal` in its step `step` or its write `save`; spoil the weights in step `nan`, want no end of memory in `starve`."""
     import torch
 
     steps = writes = 0
@@ -185,8 +192,7 @@ def _harm(
         if steps == nan:
             torch.nn.init.constant_(self.param_groups[0]["params"][0], float("nan"))
         if steps == starve:
-            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (used, used))
+            torch.empty(2**60)
         return result
 
     def harmed_write(*settings: Any, **named: Any) -> Any:
@@ -201,7 +207,7 @@ def _harm(
 
 def _shard_on_the_cpu() -> None:
     """FSDP2 as recipes/accelerate/fsdp.yaml asks for it. Accelerate takes DDP instead on the CPU, where torch could do it: undo that."""
-    from accelerate.state import AcceleratorState, DistributedType
+    from accelerate.state import AcceleratorState, DistributedType, PartialState
 
     asked = {"VERSION": "2", "AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP", "STATE_DICT_TYPE": "FULL_STATE_DICT"}
     os.environ |= {"ACCELERATE_USE_FSDP": "true"} | {f"FSDP_{name}": value for name, value in asked.items()}
@@ -211,6 +217,7 @@ def _shard_on_the_cpu() -> None:
         make(self, *settings, fsdp_plugin=fsdp_plugin, **named)
         if fsdp_plugin is not None:
             self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
+            PartialState._shared_state["distributed_type"] = DistributedType.FSDP
 
     AcceleratorState.__init__ = made
 
