@@ -31,6 +31,13 @@ def sharded() -> bool:
     return os.environ.get("ACCELERATE_USE_FSDP", "false") == "true"
 
 
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether another process ended while this one worked with it."""
+    import torch
+
+    return isinstance(error, torch.distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
 class OfOneProcess(RunError):
     """What stopped one of several processes alone. Other errors are those of all, and the main process tells them."""
 

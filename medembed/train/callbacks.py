@@ -22,7 +22,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 
 from medembed.errors import Fault, InputError, RunError
-from medembed.processes import processes
+from medembed.processes import processes, sharded
 from medembed.recipe import Train
 from medembed.run import write_json
 from medembed.train import stopping
@@ -99,6 +99,10 @@ class Measuring(TrainerCallback):  # type: ignore[misc]
     """Has the model measured every so many steps and after the last one, and leaves the training as if it had not been."""
 
     def __init__(self, measure: Measure, steps: int) -> None:
+        """Raises InputError where the main process has a part of the model alone."""
+        if sharded():
+            mend = "Leave `train.development` out, or launch with ddp.yaml."
+            raise InputError.of("a model in shards cannot be measured while it is trained", "accelerate", mend)
         self._measure, self._steps = measure, steps
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: nn.Module, **_: Any) -> None:

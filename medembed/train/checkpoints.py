@@ -13,10 +13,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 from medembed.errors import InputError, MedEmbedError, RunError
-from medembed.processes import OfOneProcess, processes
+from medembed.processes import OfOneProcess, is_lost_peer, processes
 from medembed.run import read_json, sha256, write_json
 
 log = logging.getLogger(__name__)
@@ -75,9 +76,9 @@ def loading_is_told(checkpoint: Path) -> Iterator[None]:
     """What a library cannot load although it is as it was written, such as a checkpoint of other versions, the user must decide on."""
     try:
         yield
-    except MedEmbedError:
-        raise
     except Exception as error:
+        if is_lost_peer(error) or isinstance(error, MedEmbedError | torch.OutOfMemoryError | MemoryError):
+            raise
         what = f"cannot be loaded ({type(error).__name__}), although it is as {_told(read_json(checkpoint / COMPLETE)['by'])} wrote it"
         mend = f"Train with what wrote it; or remove it, and the same command goes on from the one before. Here is {_told(_by())}."
         raise RunError.of(what, str(checkpoint), mend) from error

@@ -6,6 +6,7 @@ the Hub nor ends with it: what could not be pushed is said, and the next checkpo
 
 import logging
 import os
+import queue
 import shutil
 import threading
 from pathlib import Path
@@ -42,29 +43,41 @@ def check(recipe: ModelRecipe, provenance: dict[str, Any] | None) -> None:
 
 
 class Pushing(TrainerCallback):  # type: ignore[misc]
-    """Pushes each checkpoint, unless the one before is still on its way."""
+    """Pushes the newest checkpoint whenever the one before has gone out."""
 
     def __init__(self, recipe: ModelRecipe, checkpoints: Path) -> None:
         self._recipe, self._checkpoints = recipe, checkpoints
-        self._thread: threading.Thread | None = None
+        self._saved: queue.Queue[int | None] = queue.Queue()
+        self._newest = 0
+        self._thread = threading.Thread(target=self._keep_pushing, daemon=True)
 
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        step, pushed = state.global_step, self._checkpoints / "pushed.json"
-        if (self._thread and self._thread.is_alive()) or step <= _last(pushed):
-            return
-        # The trainer removes checkpoints while they may still be read: links stay.
-        outgoing = self._checkpoints / "outgoing"
-        shutil.rmtree(outgoing, ignore_errors=True)
-        ignored = shutil.ignore_patterns(*ONLY_FOR_TRAINING)
-        shutil.copytree(self._checkpoints / f"checkpoint-{step}", outgoing, copy_function=os.link, ignore=ignored)
-        self._thread = threading.Thread(target=self._push, args=[outgoing, step, pushed], daemon=True)
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        for left in self._checkpoints.glob("outgoing-*"):
+            shutil.rmtree(left)
         self._thread.start()
 
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step <= self._pushed():
+            return
+        self._newest = state.global_step
+        # The trainer removes checkpoints while they may still be read: links stay.
+        ignored = shutil.ignore_patterns(*ONLY_FOR_TRAINING)
+        checkpoint, outgoing = self._checkpoints / f"checkpoint-{self._newest}", self._outgoing(self._newest)
+        shutil.copytree(checkpoint, outgoing, copy_function=os.link, ignore=ignored)
+        self._saved.put(self._newest)
+
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self._thread and state.global_step == state.max_steps:
+        self._saved.put(None)
+        if state.global_step == state.max_steps:  # else there was a SIGTERM, and no time
             self._thread.join(PATIENCE)
 
-    def _push(self, folder: Path, step: int, pushed: Path) -> None:
+    def _keep_pushing(self) -> None:
+        while (step := self._saved.get()) is not None:
+            if step == self._newest:
+                self._push(step)
+            shutil.rmtree(self._outgoing(step), ignore_errors=True)
+
+    def _push(self, step: int) -> None:
         private, repo, branch = (
             self._recipe.publish.private,
             self._recipe.publish.repo,
@@ -80,17 +93,23 @@ class Pushing(TrainerCallback):  # type: ignore[misc]
                 message = f"Step {step} of the training of {self._recipe.name}"
                 # A commit that would change nothing is not made: a killed and resumed run pushes nothing twice.
                 api.upload_folder(
-                    repo_id=repo, folder_path=folder, revision=branch, commit_message=message, delete_patterns="*"
+                    repo_id=repo,
+                    folder_path=self._outgoing(step),
+                    revision=branch,
+                    commit_message=message,
+                    delete_patterns="*",
                 )
-            write_json(pushed, {"step": step})
+            write_json(self._checkpoints / "pushed.json", {"step": step})
         except Exception as error:  # whatever it is, training goes on
             what = error.faults[0] if isinstance(error, InputError | RunError) else type(error).__name__
             log.warning("train: checkpoint-%d is not pushed, the next one is tried: %s", step, what)
 
+    def _outgoing(self, step: int) -> Path:
+        return self._checkpoints / f"outgoing-{step}"
 
-def _last(pushed: Path) -> int:
-    """The last step that was pushed, in this run or before it was interrupted."""
-    try:
-        return int(read_json(pushed)["step"])
-    except InputError:
-        return 0
+    def _pushed(self) -> int:
+        """The last step that was pushed, in this run or before it was interrupted."""
+        try:
+            return int(read_json(self._checkpoints / "pushed.json")["step"])
+        except InputError:
+            return 0

@@ -25,7 +25,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.training_args import ParallelMode
 
 from medembed.errors import RunError, Stopped
-from medembed.processes import OfOneProcess, processes, sharded
+from medembed.processes import OfOneProcess, is_lost_peer, processes, sharded
 from medembed.recipe import Train
 from medembed.train import stopping
 from medembed.train.batches import GlobalBatches
@@ -61,7 +61,8 @@ def fit(
         Stopped: SIGTERM was heard; a checkpoint of the last step stands.
     """
     trainer_class, arguments_class = TRAINERS[train.method]
-    _send_reports_to(checkpoints.parent)
+    if train.report_to:
+        _send_reports_to(checkpoints.parent)
     if sharded():
         _make_shardable(model)
     args = arguments_class(
@@ -147,6 +148,10 @@ def _make_shardable(model: Model) -> None:
     """Tell Accelerate what it cannot find in a model of sentence-transformers: which of its parts are sharded, each as a whole."""
     backbone = model[0].model
     os.environ.setdefault("FSDP_TRANSFORMER_CLS_TO_WRAP", ",".join(backbone._no_split_modules or ()))
+    if pooler := getattr(
+        backbone, "pooler", None
+    ):  # no loss reaches it, and a state of the optimizer without it is refused
+        pooler.requires_grad_(False)
     # It would take the module `Normalize`, which has no weights, for a layer norm and fail: here it looks for one and finds none.
     model.base_model_prefix = "none"
 
@@ -164,20 +169,17 @@ def _failure_is_told(train: Train) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
-            raise RunError.of(
-                "another of the processes has ended", "train", "The cause is what that one says."
-            ) from error
+        if is_lost_peer(error):
+            raise RunError.of("another of the processes has ended", "train", "What that one says is the cause.") from error
         if type(error) is RuntimeError and "DefaultCPUAllocator" not in str(error):
             raise
         mends = [f"lower `train.mini_batch_size` ({train.mini_batch_size}), which changes no result"]
-        mends += ["set `train.activation_checkpointing: true`, which changes none either"] * (
-            not train.activation_checkpointing
-        )
-        mends += [f"lower `train.max_length` ({train.max_length or 'the base has its own'})"]
-        mends += ["use `train.lora`"] * (train.lora is None)
-        mend = f"In this order: {'; '.join(mends)}."
-        raise OfOneProcess.of("out of memory", "train", mend) from error
+        if not train.activation_checkpointing:
+            mends.append("set `train.activation_checkpointing: true`, which changes none either")
+        mends.append(f"lower `train.max_length` ({train.max_length or 'the base has its own'})")
+        if train.lora is None:
+            mends.append("use `train.lora`")
+        raise OfOneProcess.of("out of memory", "train", f"In this order: {'; '.join(mends)}.") from error
 
 
 class _Ours(BaseTrainer):  # type: ignore[misc]

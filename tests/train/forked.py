@@ -177,7 +177,7 @@ def _space(folder: Path, kilobytes: int | None) -> Iterator[None]:
 
 
 def _harm(step: int = 0, signal: int = 0, save: int = 0, nan: int = 0, starve: int = 0, **_: Any) -> None:
-    """Send this process `signal` in its step `step` or its write `save`; spoil the weights in step `nan`, want no end of memory in `starve`."""
+    """Send this process `signal` in its step or its write to disk; spoil the weights in step `nan`, ask for too much memory in `starve`."""
     import torch
 
     steps = writes = 0
