@@ -12,8 +12,9 @@ import torch
 from accelerate.utils import broadcast_object_list
 
 from medembed import models
+from medembed.errors import InputError
 from medembed.evaluate import baseline  # the one arrow between stages: the base is measured first, by the same code
-from medembed.processes import processes
+from medembed.processes import OfOneProcess, processes
 from medembed.recipe import ModelRecipe
 from medembed.run import Record, Run, sha256
 from medembed.train import checks, data, pushing
@@ -82,15 +83,12 @@ def work(recipe: ModelRecipe, run: Run) -> Record:
 
 def follow(recipe: ModelRecipe, run: Run, checkpoint: Path | None) -> None:
     """What the other processes do once the main one has said from which checkpoint to start."""
-    rows = data.read(data.find(recipe.data, run), recipe.data, recipe.train.negatives, recipe.train.seed)
-    fit(
-        models.load(recipe.base),
-        rows,
-        checks.batches_of(rows, recipe.train),
-        recipe.train,
-        _checkpoints(run),
-        checkpoint,
-    )
+    try:
+        rows = data.read(data.find(recipe.data, run), recipe.data, recipe.train.negatives, recipe.train.seed)
+        batches, model = checks.batches_of(rows, recipe.train), models.load(recipe.base)
+    except InputError as error:
+        raise OfOneProcess(*error.faults) from error  # the main process, maybe on another machine, has found it all
+    fit(model, rows, batches, recipe.train, _checkpoints(run), checkpoint)
 
 
 def start_together(checkpoint: Path | None = None, *, there_is_work: bool = True) -> tuple[bool, Path | None]:

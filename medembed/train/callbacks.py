@@ -1,14 +1,13 @@
 """What happens around the steps of training, by the library's callbacks. None of it changes what is learned.
 
-Batches hear of their epoch; a loss that is not a number ends the run; SIGTERM ends it with a checkpoint; the model is measured in
-the main process while the others wait; the progress is shown.
+Batches hear of their epoch; a loss that is not a number ends the run; SIGTERM ends it with a checkpoint; the progress is shown.
 """
 
 import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from importlib.util import find_spec
@@ -17,12 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from tqdm import tqdm
 from transformers import TrainerCallback
 
 from medembed.errors import Fault, InputError, RunError
-from medembed.processes import processes, sharded
 from medembed.recipe import Train
 from medembed.run import write_json
 from medembed.train import stopping
@@ -33,9 +30,6 @@ log = logging.getLogger(__name__)
 
 TOLD_EVERY = 30.0  # seconds, where standard error is no terminal
 ROWS_TOLD = 8  # of a batch, in an error
-
-Measure = Callable[[nn.Module, int], None]
-"""Measures the model (in the main process) after a step, and keeps what it found."""
 
 
 def check_reporters(train: Train) -> None:
@@ -95,37 +89,6 @@ class StopAfterStep(TrainerCallback):  # type: ignore[misc]
             control.should_save = control.should_training_stop = True
 
 
-class Measuring(TrainerCallback):  # type: ignore[misc]
-    """Has the model measured every so many steps and after the last one, and leaves the training as if it had not been."""
-
-    def __init__(self, measure: Measure, steps: int) -> None:
-        """Raises InputError where the main process has a part of the model alone."""
-        if sharded():
-            mend = "Leave `train.development` out, or launch with ddp.yaml."
-            raise InputError.of("a model in shards cannot be measured while it is trained", "accelerate", mend)
-        self._measure, self._steps = measure, steps
-
-    def on_step_end(self, args: Any, state: Any, control: Any, model: nn.Module, **_: Any) -> None:
-        if state.global_step % self._steps and state.global_step < state.max_steps:
-            return
-        if state.is_world_process_zero:
-            with randomness_untouched():
-                self._measure(model, state.global_step)
-        processes().wait_for_everyone()
-
-
-@contextmanager
-def randomness_untouched() -> Iterator[None]:
-    """What is drawn in this block changes nothing of what is drawn after it."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-
-
 class Progress(TrainerCallback):  # type: ignore[misc]
     """A bar of steps with loss, learning rate, pairs a second and the time left; a line now and then where there is no terminal."""
 
@@ -154,3 +117,15 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._bar.close()
+
+
+@contextmanager
+def randomness_untouched() -> Iterator[None]:
+    """What is drawn in this block changes nothing of what is drawn after it."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

@@ -29,7 +29,7 @@ from medembed.processes import OfOneProcess, is_lost_peer, processes, sharded
 from medembed.recipe import Train
 from medembed.train import stopping
 from medembed.train.batches import GlobalBatches
-from medembed.train.callbacks import Epochs, FiniteLoss, Progress, StopAfterStep
+from medembed.train.callbacks import Epochs, FiniteLoss, Progress, StopAfterStep, randomness_untouched
 from medembed.train.checkpoints import KEPT, CompletionMark, full_disk_is_seen, loading_is_told
 from medembed.train.data import Rows
 from medembed.train.losses import loss_of
@@ -170,7 +170,9 @@ def _failure_is_told(train: Train) -> Iterator[None]:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if is_lost_peer(error):
-            raise RunError.of("another of the processes has ended", "train", "What that one says is the cause.") from error
+            raise RunError.of(
+                "another of the processes has ended", "train", "What that one says is the cause."
+            ) from error
         if type(error) is RuntimeError and "DefaultCPUAllocator" not in str(error):
             raise
         mends = [f"lower `train.mini_batch_size` ({train.mini_batch_size}), which changes no result"]
@@ -201,6 +203,11 @@ class _Ours(BaseTrainer):  # type: ignore[misc]
         """The library does one step more when it resumes from the last checkpoint of a run that ends within an epoch."""
         if self.state.global_step < self.state.max_steps:
             super()._run_epoch(**settings)
+
+    def _maybe_log_save_evaluate(self, *settings: Any, **named: Any) -> None:
+        """Whoever measures a checkpoint, in the main process, leaves no trace in the training; the others wait at their next step."""
+        with randomness_untouched():
+            super()._maybe_log_save_evaluate(*settings, **named)
 
     def _save(self, output_dir: str, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         """`state_dict`: the whole weights, where each process has a shard of them (FSDP)."""

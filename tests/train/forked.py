@@ -148,7 +148,7 @@ def _train(order: dict[str, Any], rank: int) -> int:
             rows = data.read(found, recipe.data, recipe.train.negatives, recipe.train.seed)
             batches = checks.batches_of(rows, recipe.train)
             checkpoint = start_together(last_checkpoint(_checkpoints(run)) if rank == 0 else None)[1]
-            callbacks = [_measuring(folder)] if harm.get("measure") else []
+            callbacks = [_measuring(folder)] if harm.get("measure") and rank == 0 else []
             if recipe.train.checkpoint_branch and rank == 0:
                 pushing.check(recipe, found.provenance)
                 callbacks.append(pushing.Pushing(recipe, _checkpoints(run)))
@@ -223,19 +223,19 @@ def _shard_on_the_cpu() -> None:
 
 
 def _measuring(folder: Path) -> Any:
-    """A measurement that draws from every generator, and says after which steps it was made."""
+    """A callback that measures each checkpoint, draws from every generator meanwhile, and says after which steps it did."""
     import numpy as np
     import torch
+    from transformers import TrainerCallback
 
-    from medembed.train.callbacks import Measuring
+    class Measuring(TrainerCallback):  # type: ignore[misc]
+        def on_save(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
+            random.random(), np.random.random(), torch.rand(1)
+            assert model.encode("fever").shape
+            with (folder / "measured").open("a") as file:
+                file.write(f"{state.global_step} ")
 
-    def measure(model: Any, step: int) -> None:
-        random.random(), np.random.random(), torch.rand(1)
-        assert model.encode("fever").shape
-        with (folder / "measured").open("a") as file:
-            file.write(f"{step} ")
-
-    return Measuring(measure, 5)
+    return Measuring()
 
 
 if __name__ == "__main__":
