@@ -124,7 +124,7 @@ def randomness_untouched() -> Iterator[None]:
     """What is drawn in this block changes nothing of what is drawn after it."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
             yield
     finally:
         random.setstate(python)

@@ -7,7 +7,7 @@ of the data in any file, and errors that say what to change.
 import copy
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -206,7 +206,7 @@ class _Ours(BaseTrainer):  # type: ignore[misc]
 
     def _maybe_log_save_evaluate(self, *settings: Any, **named: Any) -> None:
         """Whoever measures a checkpoint, in the main process, leaves no trace in the training; the others wait at their next step."""
-        with randomness_untouched():
+        with randomness_untouched() if self.control.should_save else nullcontext():
             super()._maybe_log_save_evaluate(*settings, **named)
 
     def _save(self, output_dir: str, state_dict: dict[str, torch.Tensor] | None = None) -> None:
