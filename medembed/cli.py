@@ -1,7 +1,7 @@
 """`medembed`: one command a stage, and `run` for all of them. Thin: reads recipes, calls stages, tells what was done.
 
 Standard output carries the report, standard error progress and faults. Exit codes: 0 done, 2 bad input, 1 the work could not be
-finished (the same command goes on), 130 stopped by Ctrl-C.
+finished (the same command goes on), 130 stopped by Ctrl-C, 143 training stopped by SIGTERM (the same command goes on).
 """
 
 import json
@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 import typer
 
 from medembed import __version__, report, resources, stages
-from medembed.errors import Fault, InputError, MedEmbedError
+from medembed.errors import Fault, InputError, MedEmbedError, Stopped
 from medembed.recipe import DatasetRecipe, ModelRecipe, Recipe, contradictions
 from medembed.recipe_file import dataset_recipe_of, load
 from medembed.run import Record, Run
@@ -354,6 +354,9 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("stopped; the same command goes on from here", err=True)
         sys.exit(130)
+    except Stopped as stopped:
+        typer.echo(str(stopped), err=True)
+        sys.exit(stopped.exit_code)
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own: a wrong option
             typer.echo(f"error: {error.format_message()}", err=True)

@@ -168,6 +168,10 @@ class ModelRecipe(Strict):
 
     @model_validator(mode="after")
     def _fits(self) -> "ModelRecipe":
+        if self.train.checkpoint_branch and not self.publish.repo:
+            raise ValueError("`train.checkpoint_branch` is a branch of `publish.repo`, and there is none")
+        if self.train.checkpoint_branch == "main":
+            raise ValueError("`train.checkpoint_branch`: `main` is for the finished model")
         if self.data.config == "pairs" and self.train.negatives:
             raise ValueError("`data.config: pairs` has no hard negatives: drop `train.negatives`, or use triplets")
         if self.data.config == "pairs" and self.train.losses.taught:

@@ -56,12 +56,19 @@ class Rows:
     teacher: Floats | None  # (rows, 1 + negatives): its logits for positive and negatives, NaN for a missing one
     rejects: list[Reject]
     offered: int  # rows that the dataset has, before rejects and `limit`
+    numbers: Ids  # of each row, its place in the dataset, from 1
+    passage_ids: pa.ChunkedArray | None
     guide: "Guided | None" = None
 
     @property
     def columns(self) -> list[str]:
         """Those of texts."""
         return [name for name in self.dataset.column_names if name != LABEL]
+
+    def named(self, rows: list[int]) -> list[str]:
+        """What errors call these rows: never by their texts."""
+        ids = self.passage_ids.take(rows).to_pylist() if self.passage_ids else [None] * len(rows)
+        return [f"row {self.numbers[row]}" + (f" ({of})" if of else "") for row, of in zip(rows, ids, strict=True)]
 
 
 def find(data: Data, run: Run) -> Found:
@@ -110,6 +117,8 @@ def read(found: Found, data: Data, negatives: int | None, seed: int, *, taught: 
         None if teacher is None else teacher[kept],
         rejects,
         len(table),
+        kept + 1,
+        table["passage_id"].take(kept) if "passage_id" in table.column_names else None,
     )
 
 
