@@ -1,0 +1,143 @@
+"""Which texts go through the model at once: the columns of a batch in; parts of about one length out, embedded as GradCache does.
+
+The loss gets the embeddings of the whole batch in the order of its rows. So cutting changes nothing of what is learned: it saves the
+padding and, for as many texts as fit into memory at once, the second pass. (GradCache: Gao et al. 2021, arXiv:2101.06983.)
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import nullcontext
+from itertools import chain
+from typing import Any
+
+import torch
+from sentence_transformers.base.losses.gradcache import CachedLossMixin, RandContext
+from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
+from torch.nn.parallel import DistributedDataParallel
+
+Features = dict[str, Any]
+
+ALIKE = 0.8  # a part ends before a text of less than this share of its longest one's length …
+SMALL = 1 / 8  # … unless it is still less than this share of what may go through the model at once
+
+
+class Part(dict[str, Any]):
+    """What the model is given of some texts of a column."""
+
+    def __init__(self, features: Features, column: int, rows: Tensor, tokens: int | None) -> None:
+        """`rows`: which texts of the column. `tokens`: padding included; none when the texts come without padding."""
+        super().__init__(features)
+        self.column, self.rows, self.tokens = column, rows, tokens
+        self.is_kept = False
+        self.embeddings: Tensor | None = None  # with their graph, from the first pass to the second
+
+
+class ByLength(CachedLossMixin):  # type: ignore[misc]
+    """To be inherited before a cached loss of one embedding a text. `mini_batch_num_tokens`: at once, padding included."""
+
+    def forward_cached(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
+        columns = [cut(column, features, self.mini_batch_num_tokens) for column, features in enumerate(sentence_features)]
+        self._parts = kept_first(list(chain(*columns)), self.mini_batch_num_tokens, self._model)
+        return super().forward_cached(self._parts, labels)
+
+    def embed_minibatch(
+        self,
+        sentence_feature: Part,
+        begin: int,
+        end: int,
+        with_grad: bool,
+        copy_random_state: bool,
+        random_state: RandContext | None = None,
+    ) -> tuple[Tensor, RandContext | None]:
+        """Embed a part; one that is kept once for both passes."""
+        part = sentence_feature
+        if part.tokens is None:
+            return super().embed_minibatch(part, begin, end, with_grad, copy_random_state, random_state)
+        if part.embeddings is not None:
+            embeddings, part.embeddings = part.embeddings, None
+            return embeddings, None
+        if part.is_kept and torch.is_grad_enabled():
+            with self._model.no_sync() if isinstance(self._model, DistributedDataParallel) else nullcontext():
+                part.embeddings = self.model(dict(part))["sentence_embedding"]
+            return part.embeddings, None
+        with random_state or nullcontext(), torch.set_grad_enabled(with_grad):
+            random_state = RandContext(*part.values()) if copy_random_state else None
+            return self.model(dict(part))["sentence_embedding"], random_state
+
+    def calculate_loss(
+        self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
+    ) -> Tensor:
+        """The loss of the batch in its own order; `reps`: the embeddings of each part, (texts, D) in one or several tensors."""
+        columns = _in_order(self._parts, reps)
+        if not with_backward:
+            return super().calculate_loss([[column] for column in columns], labels)
+        leaves = [column.detach().requires_grad_() for column in columns]
+        loss: Tensor = super().calculate_loss([[leaf] for leaf in leaves], labels, with_backward=True)
+        used = [(column, leaf.grad) for column, leaf in zip(columns, leaves, strict=True) if leaf.grad is not None]
+        torch.autograd.backward(*zip(*used, strict=True))
+        return loss
+
+    @property
+    def _model(self) -> Any:
+        return getattr(self.model, "_orig_mod", self.model)  # as it was before torch.compile
+
+
+def cut(column: int, features: Features, tokens: int) -> list[Part]:
+    """The texts of a column by length, the longest first, in parts of no more than `tokens` (but of one text at least).
+
+    The lengths are read once, here: a GPU that was asked again for each part would stand idle meanwhile.
+    """
+    mask = features.get("attention_mask")
+    if mask is None:
+        return [Part(features, column, torch.arange(len(features["cu_seq_lens_q"]) - 1), None)]
+    ends = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(dim=1)  # (rows,): padding may come first
+    order = ends.argsort(descending=True, stable=True)
+    lengths = ends[order].tolist()
+    parts, begin = [], 0
+    while begin < len(lengths):
+        width, end = lengths[begin], begin + 1
+        while end < len(lengths) and (end + 1 - begin) * width <= tokens:
+            if lengths[end] < ALIKE * width and (end - begin) * width >= SMALL * tokens:
+                break
+            end += 1
+        rows = order[begin:end]
+        parts.append(Part(_rows(features, rows, width, mask.shape), column, rows, (end - begin) * width))
+        begin = end
+    return parts
+
+
+def kept_first(parts: list[Part], tokens: int, model: Any) -> list[Part]:
+    """The parts, and before them those whose graphs are kept from the first pass to the second, `tokens` of them at most.
+
+    DDP exchanges gradients with the last part, which it must see as a forward and a backward pass in turn; FSDP does so with all.
+    """
+    parts = sorted((part for part in parts if part.tokens is not None), key=lambda part: -part.tokens) + [
+        part for part in parts if part.tokens is None
+    ]
+    may = 0 if isinstance(model, FSDPModule) else len(parts) - isinstance(model, DistributedDataParallel)
+    for part in parts[:may]:
+        if part.tokens is not None and part.tokens <= tokens:
+            part.is_kept = True
+            tokens -= part.tokens
+    return sorted(parts, key=lambda part: not part.is_kept)
+
+
+def _rows(features: Features, rows: Tensor, width: int, padded: torch.Size) -> Features:
+    """The features of some rows, without the padding behind the first `width` tokens."""
+
+    def taken(value: Any) -> Any:
+        if not isinstance(value, Tensor) or value.ndim == 0:
+            return value
+        return value[rows, :width] if value.shape[:2] == padded else value[rows]
+
+    return {name: taken(value) for name, value in features.items()}
+
+
+def _in_order(parts: list[Part], reps: list[list[Tensor]]) -> list[Tensor]:
+    """The embeddings of each column, (rows, D), in the order of its rows."""
+    rows, embeddings = defaultdict(list), defaultdict(list)
+    for part, tensors in zip(parts, reps, strict=True):
+        rows[part.column].append(part.rows)
+        embeddings[part.column] += tensors
+    return [torch.cat(embeddings[column])[torch.cat(rows[column]).argsort()] for column in sorted(rows)]
