@@ -35,6 +35,7 @@ def work(recipe: ModelRecipe, run: Run) -> Record:
     base, found = models.resolve(recipe.base), data.find(recipe.data, run)
     rows = data.read(found, recipe.data, recipe.train.negatives, recipe.train.seed)
     batches = checks.batches_of(rows, recipe.train)
+    looked = checks.before_the_first_step(recipe, found, rows, batches)
     rejects = run.write_rejects("train", rows.rejects)
     baseline(recipe, run)
     checkpoint = last_checkpoint(_checkpoints(run))
@@ -47,7 +48,7 @@ def work(recipe: ModelRecipe, run: Run) -> Record:
         counts={
             "rows in": rows.offered,
             "rows": len(rows.dataset),
-            "rows of an epoch": batches.steps * recipe.train.batch_size,  # the others fill no batch
+            "rows of an epoch": batches.rows,
         },
         rejects=rejects,
         facts={
@@ -59,6 +60,7 @@ def work(recipe: ModelRecipe, run: Run) -> Record:
                 "rows": len(rows.dataset),
                 "provenance": found.provenance,
             },
+            "checks": looked,
             "hyperparameters": recipe.train.model_dump(mode="json"),
             "steps": len(trained.losses),
             "pairs": len(trained.losses) * recipe.train.batch_size,

@@ -11,7 +11,8 @@ from itertools import chain
 from typing import Any
 
 import torch
-from sentence_transformers.base.losses.gradcache import CachedLossMixin, RandContext
+import torch.nn.functional as F
+from sentence_transformers.base.losses.gradcache import CachedLossMixin, RandContext, _create_minibatch
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
@@ -34,10 +35,20 @@ class Part(dict[str, Any]):
 
 
 class ByLength(CachedLossMixin):  # type: ignore[misc]
-    """To be inherited before a cached loss of one embedding a text. `mini_batch_num_tokens`: at once, padding included."""
+    """GradCache over parts of about one length, for a loss that says how it embeds.
+
+    Its `forward` calls `forward_cached`; its `calculate_loss` begins with `columns = in_order(reps)`. `mini_batch_num_tokens` is how
+    many tokens may go through the model at once, padding included.
+    """
+
+    def embed(self, features: Features) -> Tensor:
+        """(texts, D), or (texts, tokens, D) where a zero vector stands for a token that does not count."""
+        raise NotImplementedError
 
     def forward_cached(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
-        columns = [cut(column, features, self.mini_batch_num_tokens) for column, features in enumerate(sentence_features)]
+        columns = [
+            cut(column, features, self.mini_batch_num_tokens) for column, features in enumerate(sentence_features)
+        ]
         self._parts = kept_first(list(chain(*columns)), self.mini_batch_num_tokens, self._model)
         return super().forward_cached(self._parts, labels)
 
@@ -50,33 +61,27 @@ class ByLength(CachedLossMixin):  # type: ignore[misc]
         copy_random_state: bool,
         random_state: RandContext | None = None,
     ) -> tuple[Tensor, RandContext | None]:
-        """Embed a part; one that is kept once for both passes."""
+        """Embed a part: one that is kept once for both passes, any other once in each, with the same dropout."""
         part = sentence_feature
-        if part.tokens is None:
-            return super().embed_minibatch(part, begin, end, with_grad, copy_random_state, random_state)
         if part.embeddings is not None:
             embeddings, part.embeddings = part.embeddings, None
             return embeddings, None
         if part.is_kept and torch.is_grad_enabled():
             with self._model.no_sync() if isinstance(self._model, DistributedDataParallel) else nullcontext():
-                part.embeddings = self.model(dict(part))["sentence_embedding"]
+                part.embeddings = self.embed(dict(part))
             return part.embeddings, None
+        features = dict(part) if part.tokens is not None else _create_minibatch(part, begin, end)
         with random_state or nullcontext(), torch.set_grad_enabled(with_grad):
-            random_state = RandContext(*part.values()) if copy_random_state else None
-            return self.model(dict(part))["sentence_embedding"], random_state
+            state = RandContext(*features.values()) if copy_random_state else None
+            return self.embed(features), state
 
-    def calculate_loss(
-        self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
-    ) -> Tensor:
-        """The loss of the batch in its own order; `reps`: the embeddings of each part, (texts, D) in one or several tensors."""
-        columns = _in_order(self._parts, reps)
-        if not with_backward:
-            return super().calculate_loss([[column] for column in columns], labels)
-        leaves = [column.detach().requires_grad_() for column in columns]
-        loss: Tensor = super().calculate_loss([[leaf] for leaf in leaves], labels, with_backward=True)
-        used = [(column, leaf.grad) for column, leaf in zip(columns, leaves, strict=True) if leaf.grad is not None]
-        torch.autograd.backward(*zip(*used, strict=True))
-        return loss
+    def in_order(self, reps: list[list[Tensor]]) -> list[Tensor]:
+        """The embeddings of each column in the order of its rows, (rows, D) or (rows, tokens, D), from those of the parts."""
+        rows, embeddings = defaultdict(list), defaultdict(list)
+        for part, tensors in zip(self._parts, reps, strict=True):
+            rows[part.column].append(part.rows)
+            embeddings[part.column] += tensors
+        return [torch.cat(_as_wide(embeddings[column]))[torch.cat(rows[column]).argsort()] for column in sorted(rows)]
 
     @property
     def _model(self) -> Any:
@@ -88,10 +93,15 @@ def cut(column: int, features: Features, tokens: int) -> list[Part]:
 
     The lengths are read once, here: a GPU that was asked again for each part would stand idle meanwhile.
     """
-    mask = features.get("attention_mask")
-    if mask is None:
-        return [Part(features, column, torch.arange(len(features["cu_seq_lens_q"]) - 1), None)]
-    ends = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(dim=1)  # (rows,): padding may come first
+    if "cu_seq_lens_q" in features:  # without padding, for flash attention
+        starts = features["cu_seq_lens_q"]
+        return [Part(features, column, torch.arange(len(starts) - 1, device=starts.device), None)]
+    mask = features["attention_mask"]
+    if (expanded := features.get("query_expansion_positions")) is not None:  # ColBERT's: not attended to, but scored
+        mask = mask | expanded
+    ends = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(
+        dim=1
+    )  # (rows,): padding may come first
     order = ends.argsort(descending=True, stable=True)
     lengths = ends[order].tolist()
     parts, begin = [], 0
@@ -108,15 +118,15 @@ def cut(column: int, features: Features, tokens: int) -> list[Part]:
 
 
 def kept_first(parts: list[Part], tokens: int, model: Any) -> list[Part]:
-    """The parts, and before them those whose graphs are kept from the first pass to the second, `tokens` of them at most.
+    """The parts, the largest first, and before them all those whose graphs are kept for the second pass: `tokens` of them at most.
 
-    DDP exchanges gradients with the last part, which it must see as a forward and a backward pass in turn; FSDP does so with all.
+    DDP exchanges gradients in the backward pass of the last part, whose forward pass it must have seen just before; FSDP in all.
     """
-    parts = sorted((part for part in parts if part.tokens is not None), key=lambda part: -part.tokens) + [
-        part for part in parts if part.tokens is None
-    ]
-    may = 0 if isinstance(model, FSDPModule) else len(parts) - isinstance(model, DistributedDataParallel)
-    for part in parts[:may]:
+    parts = sorted(parts, key=lambda part: part.tokens or 0, reverse=True)
+    may_wait = (
+        [] if isinstance(model, FSDPModule) else parts[:-1] if isinstance(model, DistributedDataParallel) else parts
+    )
+    for part in may_wait:
         if part.tokens is not None and part.tokens <= tokens:
             part.is_kept = True
             tokens -= part.tokens
@@ -134,10 +144,9 @@ def _rows(features: Features, rows: Tensor, width: int, padded: torch.Size) -> F
     return {name: taken(value) for name, value in features.items()}
 
 
-def _in_order(parts: list[Part], reps: list[list[Tensor]]) -> list[Tensor]:
-    """The embeddings of each column, (rows, D), in the order of its rows."""
-    rows, embeddings = defaultdict(list), defaultdict(list)
-    for part, tensors in zip(parts, reps, strict=True):
-        rows[part.column].append(part.rows)
-        embeddings[part.column] += tensors
-    return [torch.cat(embeddings[column])[torch.cat(rows[column]).argsort()] for column in sorted(rows)]
+def _as_wide(embeddings: list[Tensor]) -> list[Tensor]:
+    """Token embeddings (texts, tokens, D) with as many tokens each, by zero vectors; embeddings of texts (texts, D) as they are."""
+    if embeddings[0].ndim == 2:
+        return embeddings
+    tokens = max(each.shape[1] for each in embeddings)
+    return [F.pad(each, (0, 0, 0, tokens - each.shape[1])) for each in embeddings]
