@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 FEW = 16  # passages: a query that is compared with fewer learns little
 LEFT_OUT = 0.05  # share of the rows that may find no place in a batch without a warning
-LOW, HOPELESS = 0.1, 0.5  # the lowest loss that can be reached, by that of guessing
+LOW, HOPELESS = 0.05, 0.25  # the lowest loss that can be reached, by that of guessing
 SAMPLE = 512  # rows whose texts are counted in tokens
 WHOLE = 0.95  # share of each column's texts that the suggested length keeps
 
