@@ -81,7 +81,7 @@ class ByLength(CachedLossMixin):  # type: ignore[misc]
         for part, tensors in zip(self._parts, reps, strict=True):
             rows[part.column].append(part.rows)
             embeddings[part.column] += tensors
-        return [torch.cat(_as_wide(embeddings[column]))[torch.cat(rows[column]).argsort()] for column in sorted(rows)]
+        return [torch.cat(as_wide(embeddings[column]))[torch.cat(rows[column]).argsort()] for column in sorted(rows)]
 
     @property
     def _model(self) -> Any:
@@ -144,7 +144,7 @@ def _rows(features: Features, rows: Tensor, width: int, padded: torch.Size) -> F
     return {name: taken(value) for name, value in features.items()}
 
 
-def _as_wide(embeddings: list[Tensor]) -> list[Tensor]:
+def as_wide(embeddings: list[Tensor]) -> list[Tensor]:
     """Token embeddings (texts, tokens, D) with as many tokens each, by zero vectors; embeddings of texts (texts, D) as they are."""
     if embeddings[0].ndim == 2:
         return embeddings
