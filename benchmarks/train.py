@@ -262,7 +262,7 @@ def of_gpu(*, is_ours: bool) -> Any:
             [pairs[n : n + batch] for n in range(0, len(pairs), batch)],
             batch_size=None,
             collate_fn=lambda rows: [model.preprocess([row[name] for row in rows]) for name in ("query", "positive")],
-            num_workers=2,
+            num_workers=min(8, (os.cpu_count() or 2) - 1),
         )
         rate = _multiplying(options.device)
         flops, profile = 0.0, ""
