@@ -46,10 +46,10 @@ class ByLength(CachedLossMixin):  # type: ignore[misc]
         raise NotImplementedError
 
     def forward_cached(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
-        columns = [
-            cut(column, features, self.mini_batch_num_tokens) for column, features in enumerate(sentence_features)
-        ]
-        self._parts = kept_first(list(chain(*columns)), self.mini_batch_num_tokens, self._model)
+        tokens = self.mini_batch_num_tokens
+        texts = self.mini_batch_size if isinstance(self._model, FSDPModule) else None
+        columns = [cut(column, features, tokens, texts) for column, features in enumerate(sentence_features)]
+        self._parts = kept_first(list(chain(*columns)), tokens, self._model)
         return super().forward_cached(self._parts, labels)
 
     def embed_minibatch(
@@ -88,10 +88,11 @@ class ByLength(CachedLossMixin):  # type: ignore[misc]
         return getattr(self.model, "_orig_mod", self.model)  # as it was before torch.compile
 
 
-def cut(column: int, features: Features, tokens: int) -> list[Part]:
+def cut(column: int, features: Features, tokens: int, texts: int | None = None) -> list[Part]:
     """The texts of a column by length, the longest first, in parts of no more than `tokens` (but of one text at least).
 
-    The lengths are read once, here: a GPU that was asked again for each part would stand idle meanwhile.
+    Under FSDP in parts of `texts`: its processes exchange weights in each forward pass, so that all must have as many. The lengths
+    are read once, here: a GPU that was asked again for each part would stand idle meanwhile.
     """
     if "cu_seq_lens_q" in features:  # without padding, for flash attention
         starts = features["cu_seq_lens_q"]
@@ -99,22 +100,28 @@ def cut(column: int, features: Features, tokens: int) -> list[Part]:
     mask = features["attention_mask"]
     if (expanded := features.get("query_expansion_positions")) is not None:  # ColBERT's: not attended to, but scored
         mask = mask | expanded
-    ends = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(
-        dim=1
-    )  # (rows,): padding may come first
+    places = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    ends = (mask * places).amax(dim=1).clamp(min=1)  # (rows,): of the last token, for padding may come first
     order = ends.argsort(descending=True, stable=True)
     lengths = ends[order].tolist()
     parts, begin = [], 0
     while begin < len(lengths):
-        width, end = lengths[begin], begin + 1
-        while end < len(lengths) and (end + 1 - begin) * width <= tokens:
-            if lengths[end] < ALIKE * width and (end - begin) * width >= SMALL * tokens:
-                break
-            end += 1
+        width = lengths[begin]
+        end = min(begin + texts, len(lengths)) if texts else begin + _alike(lengths[begin:], tokens)
         rows = order[begin:end]
         parts.append(Part(_rows(features, rows, width, mask.shape), column, rows, (end - begin) * width))
         begin = end
     return parts
+
+
+def _alike(lengths: list[int], tokens: int) -> int:
+    """How many of the texts, the longest first, make up the next part."""
+    most = max(1, tokens // lengths[0])
+    few = SMALL * tokens / lengths[0]
+    return next(
+        (n for n, length in enumerate(lengths[:most]) if length < ALIKE * lengths[0] and n >= few),
+        min(most, len(lengths)),
+    )
 
 
 def kept_first(parts: list[Part], tokens: int, model: Any) -> list[Part]:
@@ -123,9 +130,9 @@ def kept_first(parts: list[Part], tokens: int, model: Any) -> list[Part]:
     DDP exchanges gradients in the backward pass of the last part, whose forward pass it must have seen just before; FSDP in all.
     """
     parts = sorted(parts, key=lambda part: part.tokens or 0, reverse=True)
-    may_wait = (
-        [] if isinstance(model, FSDPModule) else parts[:-1] if isinstance(model, DistributedDataParallel) else parts
-    )
+    may_wait = parts[:-1] if isinstance(model, DistributedDataParallel) else parts
+    if isinstance(model, FSDPModule):
+        may_wait = []
     for part in may_wait:
         if part.tokens is not None and part.tokens <= tokens:
             part.is_kept = True

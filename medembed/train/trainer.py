@@ -56,6 +56,7 @@ def fit(
         fp16=train.precision == "fp16",
         use_cpu=not torch.cuda.is_available(),
         dataloader_num_workers=_tokenising_ahead(),
+        ddp_broadcast_buffers=False,  # constants; and processes go through the model as often as their own texts need
         seed=train.seed,
         prompts=_prompts_by_column(model, rows.dataset.column_names),
         dataloader_drop_last=True,

@@ -107,6 +107,16 @@ def test_ddp_replays_its_last_part_and_fsdp_all() -> None:
     assert [part.is_kept for part in kept_first(parts, 1000, fsdp())] == [False] * 3
 
 
+def test_parts_of_so_many_texts_are_as_many_whatever_their_lengths() -> None:
+    for lengths in ([9, 1, 1, 1, 5], [2, 2, 2, 2, 2]):
+        mask = (torch.arange(9)[None] < torch.tensor(lengths)[:, None]).long()
+        assert [len(part.rows) for part in cut(0, {"attention_mask": mask}, 100, texts=2)] == [2, 2, 1]
+
+
+def test_a_text_without_any_token_is_no_trouble() -> None:
+    assert [part.tokens for part in cut(0, {"attention_mask": torch.zeros(3, 4, dtype=torch.long)}, 100)] == [3]
+
+
 def test_dropout_draws_the_same_masks_in_both_passes(tmp_path: Path) -> None:
     from tests.fixtures.models import make_tiny_model
 
