@@ -94,7 +94,7 @@ def before_the_first_step(
             log.warning("warning: %s", warning)
 
     all_told(partial(look, name) for name in checks)
-    return {name: found.figures for name, found in looked.items()}
+    return {name: of_one.figures for name, of_one in looked.items()}
 
 
 def loss_can_learn(train: Train, passages: int) -> Looked:

@@ -63,11 +63,9 @@ def _hashes_of_column(column: pa.ChunkedArray) -> Hashes:
 def _common(theirs: Iterable[str], ours: list[Hashes]) -> Hashes:
     """The hashes of their texts that are also among ours."""
     known = np.unique(np.concatenate(ours))
-    return np.unique(
-        np.concatenate(
-            [np.empty(0, np.uint64), *(np.intersect1d(_hashes(block), known) for block in tables.blocks(theirs))]
-        )
-    )
+    found = [np.intersect1d(_hashes(block), known) for block in tables.blocks(theirs)]
+    common: Hashes = np.unique(np.concatenate([np.empty(0, np.uint64), *found]))
+    return common
 
 
 def _hashes(texts: list[str]) -> Hashes:

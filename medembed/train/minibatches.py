@@ -77,7 +77,8 @@ class ByLength(CachedLossMixin):  # type: ignore[misc]
 
     def in_order(self, reps: list[list[Tensor]]) -> list[Tensor]:
         """The embeddings of each column in the order of its rows, (rows, D) or (rows, tokens, D), from those of the parts."""
-        rows, embeddings = defaultdict(list), defaultdict(list)
+        rows: defaultdict[int, list[Tensor]] = defaultdict(list)
+        embeddings: defaultdict[int, list[Tensor]] = defaultdict(list)
         for part, tensors in zip(self._parts, reps, strict=True):
             rows[part.column].append(part.rows)
             embeddings[part.column] += tensors
