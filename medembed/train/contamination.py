@@ -57,7 +57,8 @@ def shared_with(tasks: list[str], texts: Dataset) -> Iterator[Shared]:
 def _hashes_of_column(column: pa.ChunkedArray) -> Hashes:
     """The hash of each row's text, each distinct text folded once: (rows,)."""
     encoded = column.combine_chunks().dictionary_encode()
-    return _hashes(encoded.dictionary.to_pylist())[np.asarray(encoded.indices)]
+    hashes: Hashes = _hashes(encoded.dictionary.to_pylist())[np.asarray(encoded.indices)]
+    return hashes
 
 
 def _common(theirs: Iterable[str], ours: list[Hashes]) -> Hashes:
