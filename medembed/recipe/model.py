@@ -97,9 +97,8 @@ class Train(Strict):
     guide: Guide | None = None
     matryoshka: list[Count] = []  # dimensions that must rank well alone; the model's own is always one
     batch_size: Annotated[int, Field(ge=2)] = 64  # global: over all processes
-    mini_batch_size: Count = (
-        32  # texts that go through the model at once (GradCache); memory only, no effect on the result
-    )
+    # Texts of full length that go through the model at once (GradCache), of shorter ones more; memory only, no effect on the result.
+    mini_batch_size: Count = 32
     accumulation: Count = 1  # batches a step; more queries a step, but no more negatives a query
     max_length: Count | None = None  # tokens in training; the base's when none
     truncated: Share = 0.2  # share of the texts that `max_length` may cut without a warning

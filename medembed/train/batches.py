@@ -7,6 +7,7 @@ all processes at once: N processes with B / N rows each see what one process wit
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,9 @@ PASSES = 8
 class GlobalBatches(BatchSampler):  # type: ignore[misc]
     """Yields, for each global batch, its slices in the order of the processes: accelerate deals them out in turn.
 
-    An epoch's batches depend on `seed`, the epoch and the rows alone, so that a resumed run goes on with the same ones.
-    A row stands in an epoch at most once; rows are left out only where no further batch can be filled.
+    An epoch's batches depend on `seed`, the epoch and the rows alone, so that a resumed run goes on with the same ones, on however
+    many processes. All are of one size. A row stands in an epoch once, but for the last batch: rows that are left over are filled
+    up there with rows of other batches. Left out is only what the rule keeps out of the last batch, too.
     """
 
     def __init__(self, texts: Ids, batch_size: int, processes: int, seed: int) -> None:
@@ -30,12 +32,17 @@ class GlobalBatches(BatchSampler):  # type: ignore[misc]
         super().__init__(range(len(texts)), batch_size // processes, drop_last=True)
         self.epoch = 0
         self._texts, self._seed, self._processes = _without_harmless(texts), seed, processes
-        self._first = pack(self._order(0), self._texts, batch_size)  # (steps of an epoch, global batch)
+        self._first = self._packed(0, batch_size)  # (steps of an epoch, global batch)
 
     @property
     def steps(self) -> int:
         """Global batches in an epoch."""
         return len(self._first)
+
+    @property
+    def rows(self) -> int:
+        """Rows that an epoch learns from, those of the first epoch counted."""
+        return len(np.unique(self._first))
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -55,13 +62,13 @@ class GlobalBatches(BatchSampler):  # type: ignore[misc]
         """This epoch's batches: as many as the first epoch's; if its shuffle packs worse, the first epoch's in another order."""
         if self.epoch == 0:
             return self._first
-        batches = pack(self._order(self.epoch), self._texts, self._first.shape[1])
+        batches = self._packed(self.epoch, self._first.shape[1])
         if len(batches) < self.steps:
             batches = self._random(self.epoch).permutation(self._first)
         return batches[: self.steps]
 
-    def _order(self, epoch: int) -> Ids:
-        return self._random(epoch).permutation(len(self._texts))
+    def _packed(self, epoch: int, size: int) -> Ids:
+        return pack(self._random(epoch).permutation(len(self._texts)), self._texts, size)
 
     def _random(self, epoch: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, epoch])
@@ -71,16 +78,30 @@ def pack(rows: Ids, texts: Ids, size: int) -> Ids:
     """Batches of `size` rows by the rule above, as many as a greedy search finds: (batches, size). O(rows × texts of a row).
 
     `texts`: (rows, 2 + negatives), -1 for a text that can break no rule. Rows that found no place, or one in a batch that was not
-    filled, are tried again, a few times at most.
+    filled, are tried again, a few times at most; then one more batch takes what it can of them, and is filled up with rows of others.
     """
     full: list[list[int]] = []
+    left = rows.tolist()
     for _ in range(PASSES):
-        filled, left = _first_fit(rows, texts, size)
+        filled, left = _first_fit(np.array(left, dtype=np.int64), texts, size)
         full += filled
         if not filled or len(left) < size:
             break
-        rows = np.array(left, dtype=np.int64)
+    if left and full and (last := _filled_up(left, [row for batch in full for row in batch], texts, size)):
+        full.append(last)
     return np.array(full, dtype=np.int64).reshape(-1, size)
+
+
+def _filled_up(left: list[int], others: list[int], texts: Ids, size: int) -> list[int]:
+    """A batch of the rows that are left, as many as go together, and of others; none where these do not fill it."""
+    batch = _Batch()
+    for row in chain(left, others):
+        own, negatives = _sides(texts[row].tolist())
+        if batch.takes(own, negatives):
+            batch.add(row, own, negatives)
+            if len(batch.rows) == size:
+                return batch.rows
+    return []
 
 
 @dataclass
@@ -107,7 +128,7 @@ def _first_fit(rows: Ids, texts: Ids, size: int) -> tuple[list[list[int]], list[
     left: list[int] = []
     for chunk in np.array_split(rows, len(rows) // 65536 + 1):  # bounds the Python objects that live at once
         for row, row_texts in zip(chunk.tolist(), texts[chunk].tolist(), strict=True):
-            own, negatives = [t for t in row_texts[:2] if t >= 0], [t for t in row_texts[2:] if t >= 0]
+            own, negatives = _sides(row_texts)
             batch = next((batch for batch in filling if batch.takes(own, negatives)), None)
             if batch is None:
                 if len(filling) == OPEN:
@@ -120,6 +141,11 @@ def _first_fit(rows: Ids, texts: Ids, size: int) -> tuple[list[list[int]], list[
                 filling.remove(batch)
                 filled.append(batch.rows)
     return filled, left + [row for batch in filling for row in batch.rows]
+
+
+def _sides(texts: list[int]) -> tuple[list[int], list[int]]:
+    """Query and positive of a row, and its negatives: those that can break the rule."""
+    return [text for text in texts[:2] if text >= 0], [text for text in texts[2:] if text >= 0]
 
 
 def _without_harmless(texts: Ids) -> Ids:

@@ -1,14 +1,44 @@
-"""What would make a run worthless is told before its first step: processes that train apart, batches that cannot be filled."""
+"""What would make a run worthless is told before its first step, in plain words and all at once: recipe, rows and model in; figures out.
 
+What cannot end well stops the run. What may be meant so is a warning. The figures go into the record either way.
+"""
+
+import logging
+import math
 import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 
-from medembed.errors import Fault, InputError
+from medembed import models
+from medembed.errors import Fault, InputError, all_told
 from medembed.processes import processes
-from medembed.recipe import Train
+from medembed.recipe import ModelRecipe, Train
+from medembed.run import sha256
 from medembed.train import data
 from medembed.train.batches import GlobalBatches
+from medembed.train.contamination import shared_with
+from medembed.train.trainer import prompts_by_column
+
+log = logging.getLogger(__name__)
+
+FEW = 16  # passages: a query that is compared with fewer learns little
+LEFT_OUT = 0.05  # share of the rows that may find no place in a batch without a warning
+LOW, HOPELESS = 0.05, 0.25  # the lowest loss that can be reached, by that of guessing
+SAMPLE = 512  # rows whose texts are counted in tokens
+WHOLE = 0.95  # share of each column's texts that the suggested length keeps
+
+
+@dataclass
+class Looked:
+    """What a check found: figures for the record, and what may be meant so."""
+
+    figures: Any
+    warnings: list[Fault] = field(default_factory=list)
 
 
 def processes_fit(train: Train) -> None:
@@ -35,3 +65,120 @@ def batches_of(rows: data.Rows, train: Train) -> GlobalBatches:
         what = f"{len(rows.dataset)} rows fill no batch of {train.batch_size} in which no row's answer is another's negative"
         raise InputError.of(what, "train.batch_size", "Lower it, or train on more rows.")
     return batches
+
+
+def before_the_first_step(
+    recipe: ModelRecipe, found: data.Found, rows: data.Rows, batches: GlobalBatches
+) -> dict[str, Any]:
+    """The figures of all checks, by name; what they warn of is logged.
+
+    Raises:
+        InputError: with all that cannot end well.
+    """
+    train, columns = recipe.train, rows.columns
+    checks: dict[str, Callable[[], Looked]] = {
+        "loss": partial(loss_can_learn, train, passages=train.batch_size * (len(columns) - 1)),
+        "rows": partial(rows_find_a_place, batches.rows, len(rows.dataset)),
+        "lengths": partial(texts_fit, recipe, rows, columns),
+        "manifest": partial(manifest_matches, found, recipe.data.config),
+        "tasks": partial(tasks_are_not_trained_on, recipe, rows, columns),
+    }
+    looked: dict[str, Looked] = {}
+
+    def look(name: str) -> None:
+        looked[name] = checks[name]()
+        for warning in looked[name].warnings:
+            log.warning("warning: %s", warning)
+
+    all_told(partial(look, name) for name in checks)
+    return {name: of_one.figures for name, of_one in looked.items()}
+
+
+def loss_can_learn(train: Train, passages: int) -> Looked:
+    """Cosines lie in [-1, 1], so at a high temperature even perfect embeddings leave a query in doubt among its `passages`."""
+    if not train.losses.contrastive:
+        return Looked(None)
+    lowest = math.log1p((passages - 1) * math.exp(-2 / train.temperature)) / math.log(passages)
+    what = (
+        f"at temperature {train.temperature:g}, with {passages} passages a query, the loss cannot fall below {lowest:.0%} of that "
+        "of guessing"
+    )
+    mend = "Lower it: 0.01 to 0.1 is usual."
+    if lowest > HOPELESS:
+        raise InputError.of(what, "train.temperature", mend)
+    warnings = [Fault(what, "train.temperature", mend)] if lowest > LOW else []
+    if passages < FEW:
+        mend = "Raise it, or use more hard negatives: the loss of an easy choice teaches little."
+        warnings.append(Fault(f"a query is compared with {passages} passages alone", "train.batch_size", mend))
+    return Looked({"passages": passages, "lowest": round(lowest, 4)}, warnings)
+
+
+def rows_find_a_place(used: int, rows: int) -> Looked:
+    """Rows that share a query or positive stand in different batches; some may find none in an epoch."""
+    figures, left = {"rows": rows, "left_out": rows - used}, rows - used
+    if left <= LEFT_OUT * rows:
+        return Looked(figures)
+    what = (
+        f"{left:,} of {rows:,} rows ({left / rows:.0%}) are left out of an epoch: they share texts with too many others"
+    )
+    return Looked(figures, [Fault(what, "train.batch_size", "Lower it, or curate the dataset: `duplicates`.")])
+
+
+def texts_fit(recipe: ModelRecipe, rows: data.Rows, columns: list[str]) -> Looked:
+    """How many texts are longer than training reads, prompt included, by column; from a sample that `train.seed` draws."""
+    model = models.load(recipe.base, device="cpu")
+    most = recipe.train.max_length or model.max_seq_length
+    drawn = np.random.default_rng(recipe.train.seed).permutation(len(rows.dataset))[:SAMPLE]
+    sample, prompts = rows.dataset.select(np.sort(drawn)), prompts_by_column(model, columns)
+    counts = {name: _tokens(model.tokenizer, prompts.get(name, ""), sample[name][:]) for name in columns}
+    cut = {name: round(float(np.mean(tokens > most)), 3) for name, tokens in counts.items()}
+    keeps = max(int(np.quantile(tokens, WHOLE, method="higher")) for tokens in counts.values())
+    figures = {"max_length": most, "cut": cut, f"keeps_{WHOLE:.0%}": keeps, "sample": len(drawn)}
+    over = [f"{share:.0%} of {name}" for name, share in cut.items() if share > recipe.train.truncated]
+    if not over:
+        return Looked(figures)
+    mend = f"`train.max_length: {keeps}` would keep {WHOLE:.0%} of each column whole"
+    mend += f"; the base reads {model.max_seq_length} tokens." if keeps > model.max_seq_length else "."
+    return Looked(figures, [Fault(f"{most} tokens cut {', '.join(over)}", "train.max_length", mend)])
+
+
+def _tokens(tokenizer: Any, prompt: str, texts: list[str]) -> Any:
+    """The tokens of each text behind the prompt, special ones included: (texts,)."""
+    encoded = tokenizer([prompt + text for text in texts], truncation=False, padding=False, verbose=False)
+    return np.array([len(ids) for ids in encoded["input_ids"]])
+
+
+def manifest_matches(found: data.Found, config: str) -> Looked:
+    """The file that is read is the one that the dataset's manifest tells of."""
+    stage, table = data.MADE_BY[config]
+    told: Any = found.provenance
+    for key in ("stages", stage, "outputs", f"{table}.parquet"):
+        told = told.get(key) if isinstance(told, dict) else None
+    if not isinstance(told, str) or len(found.files) != 1:
+        return Looked("says nothing of the file" if found.provenance else "none")
+    if (has := sha256(found.files[0])) == told:
+        return Looked("matches")
+    what = f"provenance.json tells of another {found.files[0].name}: sha256 {told[:12]}…, found {has[:12]}…"
+    raise InputError.of(what, found.name, "Fetch the dataset again, whole, at one revision; or publish it anew.")
+
+
+def tasks_are_not_trained_on(recipe: ModelRecipe, rows: data.Rows, columns: list[str]) -> Looked:
+    """No row asks a query that the model is measured by; passages in common are told."""
+    development = recipe.train.development
+    chosen_by = development.others if development else []
+    tasks = dict.fromkeys(recipe.evaluate.tasks, "evaluate.tasks") | dict.fromkeys(chosen_by, "train.development.tasks")
+    figures: dict[str, Any] = {}
+    faults, warnings = [], []
+    for shared in shared_with(list(tasks), rows.dataset.select_columns(columns)):
+        figures[shared.name], where = shared.figures, f"{tasks[shared.task]}: {shared.name}"
+        if shared.why_not:
+            warnings.append(Fault(f"whether it is trained on cannot be told: {shared.why_not}", where))
+        if shared.queries:
+            mend = "Curate the dataset with `decontaminate`, or name another task."
+            faults.append(Fault(f"{shared.queries:,} training rows ask queries of this task", where, mend))
+        if shared.passages:
+            what = f"{shared.passages:,} of {len(rows.dataset):,} training rows hold passages of this task: no longer zero-shot"
+            warnings.append(Fault(what, where))
+    if faults:
+        raise InputError(*faults)
+    return Looked(figures, warnings)

@@ -28,18 +28,17 @@ which answers for its own rows.
 """
 
 from collections.abc import Iterable
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from sentence_transformers.base.losses.gradcache import CachedLossMixin, RandContext, _create_minibatch
 from sentence_transformers.util import all_gather, all_gather_with_grad, get_rank, get_world_size, mean_maxsim
 from torch import Tensor, nn
 
 from medembed.errors import InputError
 from medembed.recipe import Train
 from medembed.train.guide import may_answer
+from medembed.train.minibatches import ByLength, Features, as_wide
 
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder, SentenceTransformer
@@ -74,12 +73,13 @@ def compared_with(train: Train, negatives: int, processes: int) -> str:
     return told
 
 
-class BatchLoss(nn.Module, CachedLossMixin):  # type: ignore[misc]
+class BatchLoss(nn.Module, ByLength):  # type: ignore[misc]
     """The weighted sum of the module's head, for one model and the rows that it is trained on."""
 
     def __init__(self, train: Train, model: "SentenceTransformer | MultiVectorEncoder", rows: "Rows") -> None:
         super().__init__()
         self.model, self.guide, self.mini_batch_size = model, rows.guide, train.mini_batch_size
+        self.mini_batch_num_tokens = train.mini_batch_size * (train.max_length or model.max_seq_length)
         self.weights, self.symmetric = train.losses, train.symmetric
         self.temperature, self.teacher_temperature = train.temperature, train.teacher_temperature
         self.late = train.method == "late-interaction"
@@ -94,34 +94,23 @@ class BatchLoss(nn.Module, CachedLossMixin):  # type: ignore[misc]
         loss: Tensor = self.forward_cached(tasks, labels)
         return loss
 
-    def embed_minibatch(
-        self,
-        sentence_feature: dict[str, Any],
-        begin: int,
-        end: int,
-        with_grad: bool,
-        copy_random_state: bool,
-        random_state: RandContext | None = None,
-    ) -> tuple[Tensor, RandContext | None]:
+    def embed(self, features: Features) -> Tensor:
         """(texts, D), or (texts, tokens, D) where a zero vector stands for a token that is not scored."""
-        features = _create_minibatch(sentence_feature, begin, end)
-        with random_state or nullcontext(), torch.set_grad_enabled(with_grad):
-            state = RandContext(*features.values()) if copy_random_state else None
-            out = self.model(features, task=features["task"])
-            embeddings = out["sentence_embedding"] if not self.late else _scored_tokens(out)
-            return embeddings.float(), state
+        out = self.model(features, task=features["task"])
+        embeddings: Tensor = out["sentence_embedding"] if not self.late else _scored_tokens(out)
+        return embeddings.float()
 
     def calculate_loss(
         self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
     ) -> Tensor:
-        """The loss from the embeddings of each column's mini-batches; `with_backward` leaves in these their gradients."""
+        """The loss from the embeddings of the batch's parts; `with_backward` leaves in these their gradients."""
         assert labels is not None
         numbers = of_each_process(labels)
         batch = torch.cat(numbers)  # (B,) which rows they are; b of them, from `first` on, are this process's
         first = sum(len(each) for each in numbers[: get_rank()])
-        columns = [torch.cat(_equally_long(column)) for column in reps]  # 2 + n of (b, …)
+        columns = self.in_order(reps)  # 2 + n of (b, …)
         queries = torch.cat(of_each_process(columns[0]))  # (B, …)
-        passages = torch.cat(of_each_process(torch.stack(_equally_long(columns[1:]), dim=1)))  # (B, 1 + n, …)
+        passages = torch.cat(of_each_process(torch.stack(as_wide(columns[1:]), dim=1)))  # (B, 1 + n, …)
         guide = self.guide.embeddings(batch) if self.guide else None
         # Gradients are averaged over the processes afterwards, where they are to be added.
         share = get_world_size() / len(batch) / len(self.dimensions)
@@ -227,11 +216,3 @@ def of_each_process(own: Tensor) -> list[Tensor]:
 
 def _scored_tokens(out: dict[str, Tensor]) -> Tensor:
     return out["token_embeddings"] * out["attention_mask"].unsqueeze(-1)
-
-
-def _equally_long(embeddings: list[Tensor]) -> list[Tensor]:
-    """Token embeddings (texts, tokens, D) with as many tokens each, by zero vectors; embeddings of texts as they are."""
-    if embeddings[0].dim() == 2:
-        return embeddings
-    longest = max(each.shape[1] for each in embeddings)
-    return [F.pad(each, (0, 0, 0, longest - each.shape[1])) for each in embeddings]

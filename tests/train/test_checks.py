@@ -1,0 +1,181 @@
+"""What is told before the first step: what cannot end well stops the run, what may be meant so is a warning, all at once."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from medembed.errors import InputError
+from medembed.recipe import Data, ModelRecipe, Train
+from medembed.run import Run, sha256
+from medembed.train import checks, data
+from medembed.train.contamination import shared_with
+from tests.fixtures.beir import PASSAGES, QUERIES, write_beir
+from tests.fixtures.models import WORDS
+from tests.train.conftest import publish
+
+OURS = {"query": "what is raised {}", "positive": "the {} dose", "negative_1": "no {}"}
+
+
+def table(**changed: list[str]) -> pa.Table:
+    """Sixteen rows of three columns, of texts that stand nowhere else; `changed` replaces the first texts of a column."""
+    columns = {name: [form.format(word) for word in WORDS[20:36]] for name, form in OURS.items()}
+    for name, texts in changed.items():
+        columns[name][: len(texts)] = texts
+    return pa.table(columns)
+
+
+def looked_at(folder: Path, model: Path, rows: pa.Table, manifest: object = None, **train: object) -> dict[str, object]:
+    """The figures for a dataset of these rows, with the BEIR folder of the fixtures as the task."""
+    place = publish(folder / "dataset", rows)
+    (place / "provenance.json").unlink() if manifest is None else (place / "provenance.json").write_text(
+        json.dumps(manifest)
+    )
+    recipe = ModelRecipe.model_validate(
+        {
+            "kind": "model",
+            "name": "m",
+            "base": str(model),
+            "data": {"dataset": str(place)},
+            "train": {"batch_size": 8} | train,
+            "evaluate": {"tasks": [str(write_beir(folder / "task"))]},
+            "publish": {"folder": "unused"},
+        }
+    )
+    found = data.find(recipe.data, Run(recipe, folder / "run"))
+    read = data.read(found, recipe.data, recipe.train.negatives, 0)
+    return checks.before_the_first_step(recipe, found, read, checks.batches_of(read, recipe.train))
+
+
+def test_a_sound_run_is_looked_at_in_silence(
+    tmp_path: Path, tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    figures = looked_at(tmp_path, tiny_model, table())
+    assert not caplog.records
+    assert figures == {
+        "loss": {"passages": 16, "lowest": 0.0},
+        "rows": {"rows": 16, "left_out": 0},
+        "lengths": {
+            "max_length": 64,
+            "cut": {"query": 0, "positive": 0, "negative_1": 0},
+            "keeps_95%": 6,
+            "sample": 16,
+        },
+        "manifest": "none",
+        "tasks": {"task": {"queries": 0, "passages": 0}},
+    }
+
+
+def test_all_that_cannot_end_well_is_told_at_once(tmp_path: Path, tiny_model: Path) -> None:
+    other = {"stages": {"mine": {"outputs": {"triplets-train.parquet": "0" * 64}}}}
+    rows = table(query=["WHAT  causes chest pain?"])
+    with pytest.raises(InputError) as error:
+        looked_at(tmp_path, tiny_model, rows, manifest=other, temperature=1.0)
+    told = {fault.where: fault.what for fault in error.value.faults}
+    assert list(told) == ["train.temperature", "dataset", "evaluate.tasks: task"]
+    assert "the loss cannot fall below" in told["train.temperature"]
+    assert "another train-00000-of-00001.parquet" in told["dataset"]
+    assert told["evaluate.tasks: task"] == "1 training rows ask queries of this task"
+    assert "chest" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "passages", "said"),
+    [
+        (1.0, 64, "stops"),
+        (0.5, 8192, "stops"),
+        (0.5, 64, "warns"),
+        (0.2, 8192, "passes"),
+        (0.05, 8, "warns"),
+        (0.02, 64, "passes"),
+    ],
+)
+def test_a_temperature_at_which_cosines_cannot_tell_right_from_wrong(
+    temperature: float, passages: int, said: str
+) -> None:
+    train = Train(temperature=temperature)
+    if said == "stops":
+        with pytest.raises(InputError, match="the loss cannot fall below"):
+            checks.loss_can_learn(train, passages)
+    else:
+        assert bool(checks.loss_can_learn(train, passages).warnings) == (said == "warns")
+
+
+def test_the_lowest_loss_is_the_one_of_perfect_embeddings() -> None:
+    scores = np.full(8, -1 / 0.5)
+    scores[0] = 1 / 0.5
+    perfect = np.log(np.exp(scores).sum()) - scores[0]
+    lowest = checks.loss_can_learn(Train(temperature=0.5), 8).figures["lowest"]
+    assert lowest == pytest.approx(perfect / np.log(8), abs=1e-4)
+
+
+def test_texts_that_are_cut_are_told_by_column_with_the_length_that_keeps_them(
+    tmp_path: Path, tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = [" ".join(WORDS[n : n + 12]) for n in range(8)]
+    figures = looked_at(tmp_path, tiny_model, table(positive=long), max_length=10)
+    assert figures["lengths"] == {
+        "max_length": 10,
+        "cut": {"query": 0, "positive": 0.5, "negative_1": 0},
+        "keeps_95%": 14,
+        "sample": 16,
+    }
+    [warning] = caplog.records
+    assert "10 tokens cut 50% of positive" in warning.message
+    assert "`train.max_length: 14` would keep 95%" in warning.message
+
+
+def test_the_prompt_counts_as_part_of_the_text(tmp_path: Path, tiny_model: Path) -> None:
+    prompted = SentenceTransformer(str(tiny_model), device="cpu")
+    prompted.prompts = {"query": "what is the plan for ", "document": ""}
+    prompted.save_pretrained(str(tmp_path / "prompted"), create_model_card=False)
+    figures = looked_at(tmp_path, tmp_path / "prompted", table(), max_length=8)
+    assert figures["lengths"]["cut"] == {"query": 1, "positive": 0, "negative_1": 0}
+
+
+def test_passages_of_a_task_among_the_rows_are_a_warning(
+    tmp_path: Path, tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, title, text = PASSAGES[0]
+    shared = [f"{title.upper()}: {text}", "asthma treatment, with daily (oral) steroid"]
+    figures = looked_at(tmp_path, tiny_model, table(positive=shared[:1], negative_1=["none", shared[1]]))
+    assert figures["tasks"] == {"task": {"queries": 0, "passages": 2}}
+    assert "2 of 16 training rows hold passages of this task" in caplog.text
+    assert "asthma" not in caplog.text
+
+
+def test_development_tasks_are_looked_at_and_those_that_cannot_be_had_are_told(
+    tmp_path: Path, tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    chosen_by = write_beir(tmp_path / "chosen-by", queries=[("q1", "what is raised dose"), *QUERIES[1:]])
+    with pytest.raises(InputError, match=r"train\.development\.on: chosen-by"):
+        looked_at(tmp_path, tiny_model, table(query=["What is raised dose"]), development={"on": [str(chosen_by)]})
+    [shared] = shared_with(["NoSuchTask"], data.Dataset(table()))
+    assert "mteb has no task 'NoSuchTask'" in shared.why_not
+
+
+def test_a_manifest_that_tells_of_the_file_is_believed(tmp_path: Path, tiny_model: Path) -> None:
+    file = publish(tmp_path / "first", table()) / "triplets" / "train-00000-of-00001.parquet"
+    told = {"stages": {"mine": {"outputs": {"triplets-train.parquet": sha256(file)}}}}
+    assert looked_at(tmp_path, tiny_model, table(), manifest=told)["manifest"] == "matches"
+
+
+@pytest.mark.parametrize(
+    "hostile", [[], "x", {"stages": []}, {"stages": {"mine": None}}, {"stages": {"mine": {"outputs": 3}}}]
+)
+def test_a_manifest_of_any_form_is_looked_at_without_harm(tmp_path: Path, hostile: object) -> None:
+    place = publish(tmp_path, table())
+    found = data.Found("d", "r", sorted(place.rglob("*.parquet")), hostile)  # type: ignore[arg-type]
+    assert checks.manifest_matches(found, Data(dataset=str(tmp_path)).config).figures in (
+        "none",
+        "says nothing of the file",
+    )
+
+
+def test_rows_that_find_no_place_are_told() -> None:
+    assert not checks.rows_find_a_place(96, 100).warnings
+    [warning] = checks.rows_find_a_place(60, 100).warnings
+    assert "40 of 100 rows (40%) are left out" in warning.what
