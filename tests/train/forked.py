@@ -126,11 +126,10 @@ def _train(order: dict[str, Any], rank: int) -> int:
 
     from safetensors.torch import save_file
 
-    from medembed import models
     from medembed.errors import MedEmbedError, Stopped
     from medembed.recipe_file import load
     from medembed.run import Run
-    from medembed.train import _checkpoints, checks, data, pushing, start_together, stopping
+    from medembed.train import _checkpoints, _model, _pushes, _rows, checks, data, start_together, stopping
     from medembed.train.checkpoints import last_checkpoint
     from medembed.train.trainer import fit
 
@@ -145,17 +144,15 @@ def _train(order: dict[str, Any], rank: int) -> int:
     try:
         with _space(run.path("train"), harm.get("space")):
             found = data.find(recipe.data, run)
-            rows = data.read(found, recipe.data, recipe.train.negatives, recipe.train.seed)
+            rows = _rows(recipe, found)
             batches = checks.batches_of(rows, recipe.train)
             checkpoint = start_together(last_checkpoint(_checkpoints(run)) if rank == 0 else None)[1]
             callbacks = [_measuring(folder)] if harm.get("measure") and rank == 0 else []
-            if recipe.train.checkpoint_branch and rank == 0:
-                pushing.check(recipe, found.provenance)
-                callbacks.append(pushing.Pushing(recipe, _checkpoints(run)))
+            if rank == 0:
+                callbacks += _pushes(recipe, found, run)
             if harm.get("rank", 0) == rank:
                 _harm(**harm)
-            model = models.load(recipe.base)
-            trained = fit(model, rows, batches, recipe.train, _checkpoints(run), checkpoint, callbacks)
+            trained = fit(_model(recipe), rows, batches, recipe.train, _checkpoints(run), checkpoint, callbacks)
             if rank == 0:
                 save_file(trained.weights, folder / "weights.safetensors")
                 (folder / "losses.json").write_text(json.dumps(trained.losses))

@@ -151,8 +151,8 @@ def test_development_tasks_are_looked_at_and_those_that_cannot_be_had_are_told(
     tmp_path: Path, tiny_model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     chosen_by = write_beir(tmp_path / "chosen-by", queries=[("q1", "what is raised dose"), *QUERIES[1:]])
-    with pytest.raises(InputError, match=r"train\.development\.on: chosen-by"):
-        looked_at(tmp_path, tiny_model, table(query=["What is raised dose"]), development={"on": [str(chosen_by)]})
+    with pytest.raises(InputError, match=r"train\.development\.tasks: chosen-by"):
+        looked_at(tmp_path, tiny_model, table(query=["What is raised dose"]), development={"tasks": [str(chosen_by)]})
     [shared] = shared_with(["NoSuchTask"], data.Dataset(table()))
     assert "mteb has no task 'NoSuchTask'" in shared.why_not
 
