@@ -105,10 +105,13 @@ class BatchLoss(nn.Module, ByLength):  # type: ignore[misc]
     ) -> Tensor:
         """The loss from the embeddings of the batch's parts; `with_backward` leaves in these their gradients."""
         assert labels is not None
+        return self.of_columns(self.in_order(reps), labels, with_backward=with_backward)
+
+    def of_columns(self, columns: list[Tensor], labels: Tensor, *, with_backward: bool = False) -> Tensor:
+        """The loss from the embeddings of each column, 2 + n of (b, …), of the rows whose numbers are `labels` (b,)."""
         numbers = of_each_process(labels)
         batch = torch.cat(numbers)  # (B,) which rows they are; b of them, from `first` on, are this process's
         first = sum(len(each) for each in numbers[: get_rank()])
-        columns = self.in_order(reps)  # 2 + n of (b, …)
         queries = torch.cat(of_each_process(columns[0]))  # (B, …)
         passages = torch.cat(of_each_process(torch.stack(as_wide(columns[1:]), dim=1)))  # (B, 1 + n, …)
         guide = self.guide.embeddings(batch) if self.guide else None

@@ -52,7 +52,7 @@ def rows(*, whole: bool = False) -> Rows:
         table[f"negative_{negative + 1}"][row] = ""
         missing[row, negative], teacher[row, 1 + negative] = True, np.nan
     texts = np.arange(ROWS * 4).reshape(ROWS, 4)
-    return Rows(Dataset.from_dict(table | {LABEL: list(range(ROWS))}), texts, missing, teacher, [], ROWS)
+    return Rows(Dataset.from_dict(table | {LABEL: list(range(ROWS))}), texts, missing, teacher, [], ROWS, np.arange(1, ROWS + 1), None)
 
 
 def guide(relative_margin: float) -> Guided:
@@ -285,8 +285,8 @@ def test_mini_batches_change_neither_value_nor_gradients(dense: SentenceTransfor
 def test_the_dimension_that_embeddings_have_counts_once_whether_it_is_named_or_not(dense: SentenceTransformer) -> None:
     data = rows()
     named, silent = (loss_of(settings(DENSE["sum"] | {"matryoshka": said}), dense, data) for said in ([32, 8], [8]))
-    columns = [[torch.randn(ROWS, 32)] for _ in range(2 + NEGATIVES)]
-    assert named.calculate_loss(columns, torch.arange(ROWS)) == silent.calculate_loss(columns, torch.arange(ROWS))
+    columns = [torch.randn(ROWS, 32) for _ in range(2 + NEGATIVES)]
+    assert named.of_columns(columns, torch.arange(ROWS)) == silent.of_columns(columns, torch.arange(ROWS))
 
 
 def test_a_loss_can_be_looked_at_without_gradients(dense: SentenceTransformer) -> None:
@@ -314,22 +314,22 @@ def test_no_more_logits_are_held_than_those_of_a_mini_batch(dense: SentenceTrans
     data = rows(whole=True)
     loss = loss_of(settings(DENSE["sum"] | {"symmetric": True}), dense, data)
     loss.mini_batch_size = size
-    columns = [[torch.randn(batch, 4, requires_grad=True)] for _ in range(2 + NEGATIVES)]
+    columns = [torch.randn(batch, 4, requires_grad=True) for _ in range(2 + NEGATIVES)]
     with _Largest() as largest:
-        loss.calculate_loss(columns, torch.arange(batch) % ROWS, with_backward=True)
+        loss.of_columns(columns, torch.arange(batch) % ROWS, with_backward=True)
     assert largest.numbers <= max(size * batch * (1 + NEGATIVES), batch * (1 + NEGATIVES) * 4) < batch**2 / 4
-    assert all(each.grad is not None for column in columns for each in column)
+    assert all(column.grad is not None for column in columns)
 
 
 def test_logits_are_float32_whatever_the_model_computes_in(dense: SentenceTransformer) -> None:
     data = rows()
     loss = loss_of(settings(DENSE["sum"]), dense, data)
-    columns = [[torch.randn(ROWS, 32)] for _ in range(2 + NEGATIVES)]
-    exact = loss.calculate_loss(columns, torch.arange(ROWS))
+    columns = [torch.randn(ROWS, 32) for _ in range(2 + NEGATIVES)]
+    exact = loss.of_columns(columns, torch.arange(ROWS))
     with torch.autocast("cpu", torch.bfloat16):
-        assert loss.calculate_loss(columns, torch.arange(ROWS)) == exact
+        assert loss.of_columns(columns, torch.arange(ROWS)) == exact
         inputs = features(dense, data, [0, 1, 2])
-        assert loss.embed_minibatch(inputs[0][0] | {"task": "query"}, 0, 3, False, False)[0].dtype == torch.float32
+        assert loss.embed(inputs[0][0] | {"task": "query"}).dtype == torch.float32
 
 
 # ---- what a recipe may say ----
