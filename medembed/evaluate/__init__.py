@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from medembed import models
 from medembed.errors import Fault, InputError, RunError
+from medembed.evaluate.encoders import Named
 from medembed.evaluate.scores import METRICS, Measured, measure
 from medembed.evaluate.statistics import Comparison, compare, verdict
 from medembed.recipe import Evaluate, Model, ModelRecipe, is_local
@@ -47,12 +48,12 @@ def _check_task(task: str, languages: list[str]) -> None:
     else:
         from medembed.tasks import registry
 
-        registry.find(task, languages)
+        registry.find_retrieval(task, languages)
 
 
 def baseline(recipe: ModelRecipe, run: Run) -> Measured:
     """Measure the base; once measured, its scores are read from the run folder."""
-    return measure(models.load(recipe.base), models.resolve(recipe.base), recipe.evaluate, run.folder / "measured")
+    return measure(Named(recipe.base), models.resolve(recipe.base), recipe.evaluate, run.folder / "measured")
 
 
 def inputs(recipe: ModelRecipe, run: Run) -> tuple[Any, dict[str, Any]]:
@@ -104,7 +105,7 @@ def _measure_tuned(recipe: ModelRecipe, run: Run) -> Measured:
     """Measure the trained model just as it was saved: its own prompts and max length."""
     model = Model(model=str(run.path("train", "model").absolute()))
     resolved = replace(models.resolve(model), name=recipe.name)
-    return measure(models.load(model), resolved, recipe.evaluate, run.folder / "measured")
+    return measure(Named(model), resolved, recipe.evaluate, run.folder / "measured")
 
 
 def _compare(

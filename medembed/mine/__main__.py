@@ -6,6 +6,7 @@ The main process does the stage; the others encode with it, and leave when it en
 import logging
 import sys
 import warnings
+from functools import cache, partial
 
 from medembed import models, stages
 from medembed.errors import InputError, MedEmbedError
@@ -43,7 +44,8 @@ def _mine(recipe: DatasetRecipe, run: Run) -> None:
         finally:
             dismiss()
     elif recipe.mine and (retriever := recipe.mine.dense):
-        follow(lambda: models.load(retriever))
+        loaded = cache(partial(models.load, retriever))
+        follow(lambda job: loaded())
     processes().wait_for_everyone()  # a process that leaves while another still hears from it brings that one down
 
 

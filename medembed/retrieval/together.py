@@ -5,34 +5,33 @@ Blocks and batches are composed alike whoever makes them, so the result is the s
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, Protocol
 
 import pyarrow as pa
 from tqdm import tqdm
 
 from medembed.errors import RunError
 from medembed.processes import launched, processes
-from medembed.retrieval.embeddings import Side, blocks, embedded
+from medembed.retrieval.embeddings import blocks
 from medembed.run import replacing
 
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
 
-
-class Job(NamedTuple):
-    """What all processes are told of an encoding; its texts lie in the cache meanwhile."""
-
-    revision: str
-    side: Side
-    batch_size: int
-    cache: Path
+class Job(Protocol):
+    """What all processes are told of an encoding, pickled; its texts lie in the cache meanwhile."""
 
     @property
-    def texts(self) -> Path:
-        return self.cache / f"{self.side}.arrow"
+    def what(self) -> str: ...  # is encoded: for the progress bar
+
+    @property
+    def cache(self) -> Path: ...
+
+    @property
+    def block(self) -> int: ...  # texts of a block
+
+    def make(self, model: Any, texts: list[str]) -> None: ...  # one block, unless it stands
 
 
-def share(job: Job, model: "SentenceTransformer", distinct: pa.Array) -> None:
+def share(job: Job, model: Any, distinct: pa.Array) -> None:
     """Encode the `distinct` texts with all processes that `follow`, into blocks on disk. Called by the main process.
 
     Raises:
@@ -40,26 +39,27 @@ def share(job: Job, model: "SentenceTransformer", distinct: pa.Array) -> None:
     """
     if launched() == 1:
         return _fill(job, model, distinct, 0, 1)
-    with replacing(job.texts) as temporary, pa.OSFile(str(temporary), "wb") as file:
+    with replacing(_texts(job)) as temporary, pa.OSFile(str(temporary), "wb") as file:
         table = pa.table({"text": distinct})
         with pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table)
     _tell(job)
     faults = _gathered(_share_of(job, model, distinct))
-    job.texts.unlink()
+    _texts(job).unlink()
     if faults:
         raise faults[0]
     return None
 
 
-def follow(load: "Callable[[], SentenceTransformer]") -> None:
-    """Encode this process's share of whatever the main one has to encode, until it says that it needs no more help."""
-    model = None
+def follow(model_of: Callable[[Any], Any]) -> None:
+    """Encode this process's share of whatever the main one has to encode, until it says that it needs no more help.
+
+    `model_of`: job → model; it is asked for every job.
+    """
     while job := _tell():
-        with pa.memory_map(str(job.texts)) as file:
+        with pa.memory_map(str(_texts(job))) as file:
             distinct = pa.ipc.open_file(file).read_all()["text"].combine_chunks()
-            model = model or load()
-            _gathered(_share_of(job, model, distinct))
+            _gathered(_share_of(job, model_of(job), distinct))
 
 
 def dismiss() -> None:
@@ -68,7 +68,7 @@ def dismiss() -> None:
         _tell()
 
 
-def _share_of(job: Job, model: "SentenceTransformer", distinct: pa.Array) -> RunError | None:
+def _share_of(job: Job, model: Any, distinct: pa.Array) -> RunError | None:
     try:
         _fill(job, model, distinct, processes().process_index, processes().num_processes)
     except RunError as error:
@@ -76,10 +76,18 @@ def _share_of(job: Job, model: "SentenceTransformer", distinct: pa.Array) -> Run
     return None
 
 
-def _fill(job: Job, model: "SentenceTransformer", distinct: pa.Array, index: int, of: int) -> None:
-    share = blocks(distinct)[index::of]
-    for part in tqdm(share, desc=f"encode {job.side}", unit="block", disable=index > 0 or len(share) < 2):
-        embedded(model, job.revision, distinct[part].to_pylist(), job.side, job.cache, job.batch_size)
+def _fill(job: Job, model: Any, distinct: pa.Array, index: int, of: int) -> None:
+    share = blocks(distinct, job.block)[index::of]
+    texts = sum(part.stop - part.start for part in share)
+    bar = tqdm(total=texts, desc=f"encode {job.what}", unit="text", disable=index > 0 or len(share) < 2, leave=False)
+    with bar:
+        for part in share:
+            job.make(model, distinct[part].to_pylist())
+            bar.update(part.stop - part.start)
+
+
+def _texts(job: Job) -> Path:
+    return job.cache / f"{job.what}.arrow"
 
 
 def _tell(job: Job | None = None) -> Job | None:
