@@ -42,6 +42,10 @@ class Named:
     def load(self) -> Any:
         return load(self.model, allow_remote_code=self.allow_remote_code)
 
+    def encoder(self) -> Any:
+        """The model of sentence-transformers, as a process that only encodes needs it."""
+        return self.load()
+
 
 @dataclass(frozen=True)
 class Registered:
@@ -54,7 +58,18 @@ class Registered:
         return ["registry of mteb", version("mteb")]
 
     def load(self) -> Any:
-        return self.meta.load_model()
+        """
+        Raises:
+            InputError: it cannot be loaded, or needs a package that is not installed.
+        """
+        try:
+            return self.meta.load_model()
+        except (ImportError, NotImplementedError, OSError, ValueError, KeyError) as error:
+            first_line = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise InputError.of(f"cannot be loaded as mteb has it: {first_line}", str(self.meta.name)) from error
+
+    def encoder(self) -> Any:
+        return self.load().model
 
 
 class Ranker:

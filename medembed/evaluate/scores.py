@@ -103,16 +103,25 @@ def measure(
         InputError: a task is unknown or its folder faulty; the model cannot be loaded.
         RunError: a task's data cannot be had from the Hub.
     """
-    places = {task: folder / _key(model, resolved, task, evaluate) for task in evaluate.tasks}
+    places = _places(model, resolved, evaluate, folder)
     if again:
         for place in places.values():
             shutil.rmtree(place, ignore_errors=True)
-    if missing := [task for task, place in places.items() if not place.exists()]:
+    if wanted := missing(model, resolved, evaluate, folder):
         encoder = _encoder(model, resolved, evaluate, folder)
-        for task in tqdm(missing, desc="evaluate", unit="task", disable=len(missing) < 2):
+        for task in tqdm(wanted, desc="evaluate", unit="task", disable=len(wanted) < 2):
             _measure(encoder, task, evaluate, places[task])
     tasks = {task_name(task): Measurement.read(place) for task, place in places.items()}
     return Measured(resolved, tasks)
+
+
+def missing(model: Any, resolved: Resolved, evaluate: Evaluate, folder: Path) -> list[str]:
+    """The tasks that `model` has not been measured on in `folder`."""
+    return [task for task, place in _places(model, resolved, evaluate, folder).items() if not place.exists()]
+
+
+def _places(model: Any, resolved: Resolved, evaluate: Evaluate, folder: Path) -> dict[str, Path]:
+    return {task: folder / _key(model, resolved, task, evaluate) for task in evaluate.tasks}
 
 
 def _key(model: Any, resolved: Resolved, task: str, evaluate: Evaluate) -> str:

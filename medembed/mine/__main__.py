@@ -13,7 +13,7 @@ from medembed.errors import InputError, MedEmbedError
 from medembed.processes import arguments, check_together, processes
 from medembed.recipe import DatasetRecipe
 from medembed.recipe_file import load
-from medembed.retrieval.together import dismiss, follow
+from medembed.retrieval.together import follow, leading
 from medembed.run import Record, Run
 
 
@@ -39,10 +39,8 @@ def _mine(recipe: DatasetRecipe, run: Run) -> None:
     logging.basicConfig(level=logging.WARNING if processes().is_main_process else logging.ERROR, format="%(message)s")
     if processes().is_main_process:
         logging.getLogger("medembed").setLevel(logging.INFO)
-        try:
+        with leading():
             stages.perform("mine", recipe, run, skipping=_already_done)
-        finally:
-            dismiss()
     elif recipe.mine and (retriever := recipe.mine.dense):
         loaded = cache(partial(models.load, retriever))
         follow(lambda job: loaded())

@@ -3,7 +3,8 @@
 Blocks and batches are composed alike whoever makes them, so the result is the same for any number of processes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,13 +32,29 @@ class Job(Protocol):
     def make(self, model: Any, texts: list[str]) -> None: ...  # one block, unless it stands
 
 
+_followed = False  # whether the other processes of the launch wait for what this one tells
+
+
+@contextmanager
+def leading() -> Iterator[None]:
+    """For the time of the block the other processes of the launch `follow` this one, the main one; then they go."""
+    global _followed  # noqa: PLW0603 (a fact of the process, as its rank is)
+    _followed = launched() > 1
+    try:
+        yield
+    finally:
+        if _followed:
+            _tell()
+        _followed = False
+
+
 def share(job: Job, model: Any, distinct: pa.Array) -> None:
-    """Encode the `distinct` texts with all processes that `follow`, into blocks on disk. Called by the main process.
+    """Encode the `distinct` texts with all processes that `follow`, into blocks on disk.
 
     Raises:
         RunError: what any of them raised.
     """
-    if launched() == 1:
+    if not _followed:
         return _fill(job, model, distinct, 0, 1)
     with replacing(_texts(job)) as temporary, pa.OSFile(str(temporary), "wb") as file:
         table = pa.table({"text": distinct})
@@ -60,12 +77,6 @@ def follow(model_of: Callable[[Any], Any]) -> None:
         with pa.memory_map(str(_texts(job))) as file:
             distinct = pa.ipc.open_file(file).read_all()["text"].combine_chunks()
             _gathered(_share_of(job, model_of(job), distinct))
-
-
-def dismiss() -> None:
-    """Let the other processes go."""
-    if launched() > 1:
-        _tell()
 
 
 def _share_of(job: Job, model: Any, distinct: pa.Array) -> RunError | None:
