@@ -7,6 +7,7 @@ mteb's registry come with its prompts, all others with those saved in them. No m
 import json
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from medembed.recipe import Model, is_local
 from medembed.rows import content_id
 
 if TYPE_CHECKING:
-    from mteb import ModelMeta
+    from mteb.models import ModelMeta
 
 BM25 = "bm25"
 _ALLOW = "`--allow-remote-code` runs it: look at it first, at this revision, and trust who wrote it."
@@ -75,8 +76,15 @@ class Registered:
 class Ranker:
     """BM25 with the search interface of mteb: what every embedding model has to beat."""
 
-    def __init__(self) -> None:
-        self.mteb_model_meta = _meta_of(Resolved("medembed/bm25", f"bm25s-{version('bm25s')}", ""), ["sparse"])
+    resolved = Resolved("medembed/bm25", f"bm25s-{version('bm25s')}", "")
+    settings: tuple[Any, ...] = ()
+
+    @cached_property
+    def mteb_model_meta(self) -> "ModelMeta":
+        from mteb.models import ModelMeta
+
+        named = {"name": self.resolved.name, "revision": self.resolved.revision, "model_type": ["sparse"]}
+        return ModelMeta.create_empty(overwrites=named)
 
     def index(self, corpus: Any, *, task_metadata: Any, **_: Any) -> None:
         from mteb.types import PromptType
@@ -106,8 +114,7 @@ def find(name: str, *, allow_remote_code: bool) -> tuple[Named | Registered | Ra
         InputError: no such model or revision, or one that needs code of its own.
     """
     if name == BM25:
-        ranker = Ranker()
-        return ranker, Resolved(ranker.mteb_model_meta.name, ranker.mteb_model_meta.revision, "")
+        return Ranker(), Ranker.resolved
     if is_local(name):
         if not Path(name).is_dir():
             raise InputError.of("there is no such folder", name)
@@ -229,13 +236,6 @@ def _settings_files(folder: Path) -> list[Path]:
 
 def name_of(resolved: Resolved) -> str:
     return resolved.name if "/" in resolved.name else f"local/{resolved.name}"
-
-
-def _meta_of(resolved: Resolved, kinds: list[str]) -> Any:
-    from mteb import ModelMeta
-
-    named = {"name": name_of(resolved), "revision": resolved.revision, "model_type": kinds}
-    return ModelMeta.create_empty(overwrites=named)
 
 
 def _texts(rows: Any, task_metadata: Any, prompt_type: Any) -> Any:

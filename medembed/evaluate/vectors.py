@@ -80,7 +80,10 @@ class Work(NamedTuple):
     settings: dict[str, Any]
     cache: Path
     batch_size: int
-    block: int = BLOCK
+
+    @property
+    def block(self) -> int:
+        return BLOCK
 
     @property
     def what(self) -> str:
