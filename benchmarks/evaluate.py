@@ -62,12 +62,12 @@ def by_mteb(options: argparse.Namespace, cached: bool = False) -> dict[str, Any]
     from mteb.models.cache_wrappers import CachedEmbeddingWrapper
     from sentence_transformers import SentenceTransformer
 
-    from medembed.tasks.registry import LocalTask  # a BEIR folder is no task of mteb's by itself
+    from medembed.tasks.registry import load  # a BEIR folder is no task of mteb's by itself
 
     clock = time.perf_counter()
     model = mteb.SentenceTransformerEncoderWrapper(SentenceTransformer(str(options.model), device="cpu"))
     encoder = CachedEmbeddingWrapper(model, options.work / "mteb-cache") if cached else model
-    tasks = [LocalTask(Path(task), ["eng"]) for task in options.tasks]
+    tasks = [load(task, ["eng"]) for task in options.tasks]
     settings = {"batch_size": options.batch_size}
     found = mteb.evaluate(
         encoder, tasks, cache=None, encode_kwargs=settings, co2_tracker=False, show_progress_bar=False

@@ -16,7 +16,7 @@ from medembed.errors import InputError
 from medembed.evaluate.alone import measure_alone, summary, tasks_of
 from medembed.evaluate.scores import METRICS
 from medembed.run import sha256
-from medembed.tasks.registry import LocalTask
+from medembed.tasks.registry import load
 from tests.fixtures.beir import JUDGMENTS, PASSAGES, QUERIES, write_beir
 from tests.fixtures.models import make_tiny_model
 
@@ -32,7 +32,7 @@ def measured(name: str, task: str, folder: Path, **settings: Any) -> Any:
 
 def mteb_alone(model: Any, task: str) -> dict[str, float]:
     """What mteb gives the same model, left to itself."""
-    (result,) = mteb.evaluate(model, LocalTask(Path(task), ["eng"]), cache=None, show_progress_bar=False).task_results
+    (result,) = mteb.evaluate(model, load(task, ["eng"]), cache=None, show_progress_bar=False).task_results
     return result.scores["test"][0]
 
 
