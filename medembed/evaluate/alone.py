@@ -18,7 +18,7 @@ from medembed.evaluate import encoders
 from medembed.evaluate.scores import METRICS, Measured, Measurement, measure, missing
 from medembed.recipe import Evaluate, is_local
 from medembed.run import no_space_is_told, read_json, replacing
-from medembed.tasks import beir
+from medembed.tasks import beir, check_names
 
 
 def tasks_of(benchmark: str) -> list[str]:
@@ -57,7 +57,8 @@ def measure_alone(
     """
     if absent := [task for task in tasks if is_local(task) and not Path(task).is_dir()]:
         raise InputError(*(Fault("there is no such folder", task) for task in absent))
-    evaluate = Evaluate(tasks=list(dict.fromkeys(tasks)), languages=languages, batch_size=batch_size)
+    check_names(tasks, "--tasks")
+    evaluate = Evaluate(tasks=tasks, languages=languages, batch_size=batch_size)
     model, resolved = encoders.find(name, allow_remote_code=allow_remote_code)
     folder.mkdir(parents=True, exist_ok=True)
     try:

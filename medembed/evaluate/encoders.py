@@ -162,12 +162,12 @@ def _json(model: Model, resolved: Resolved, name: str) -> Any:
     from huggingface_hub.errors import EntryNotFoundError
 
     try:
-        if is_local(model.model):
-            path = Path(resolved.path) / name
-            return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-        path = Path(hf_hub_download(model.model, name, revision=resolved.revision))
+        here = is_local(model.model) or model.weights is not None
+        path = (
+            Path(resolved.path) / name if here else Path(hf_hub_download(model.model, name, revision=resolved.revision))
+        )
         return json.loads(path.read_text(encoding="utf-8"))
-    except EntryNotFoundError:
+    except (EntryNotFoundError, FileNotFoundError):  # also of a Hub that is not asked: offline, and not in the cache
         return None
     except (OSError, ValueError, httpx2.HTTPError) as error:
         what = f"{name} cannot be read ({type(error).__name__})"
@@ -189,10 +189,9 @@ def load(model: Model, *, allow_remote_code: bool = False) -> Any:
 
     classes = {"MultiVectorEncoder": MultiVectorEncoder, "SparseEncoder": SparseEncoder}
     revision = None if is_local(model.model) or model.weights else resolved.revision
+    asked = {"revision": revision, "trust_remote_code": allow_remote_code}
     try:
-        return classes.get(kind, SentenceTransformer)(
-            resolved.path, revision=revision, trust_remote_code=allow_remote_code
-        )
+        return classes.get(kind, SentenceTransformer)(resolved.path, **asked)
     except (OSError, ValueError, KeyError) as error:
         raise InputError.of(f"cannot be loaded as an embedding model ({type(error).__name__})", model.model) from error
 
