@@ -1,7 +1,7 @@
 """`medembed`: one command a stage, and `run` for all of them. Thin: reads recipes, calls stages, tells what was done.
 
 Standard output carries the report, standard error progress and faults. Exit codes: 0 done, 2 bad input, 1 the work could not be
-finished (the same command goes on), 130 stopped by Ctrl-C.
+finished (the same command goes on), 130 stopped by Ctrl-C, 143 training stopped by SIGTERM (the same command goes on).
 """
 
 import json
@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 import typer
 
 from medembed import __version__, report, resources, stages
-from medembed.errors import Fault, InputError, MedEmbedError
+from medembed.errors import Fault, InputError, MedEmbedError, Stopped
 from medembed.recipe import DatasetRecipe, ModelRecipe, Recipe, contradictions
 from medembed.recipe_file import dataset_recipe_of, load
 from medembed.run import Record, Run
@@ -215,13 +215,26 @@ def publish(
     to: Annotated[
         str | None, typer.Option(metavar="ORG/NAME|FOLDER", help="There instead; a folder begins with ./ or /.")
     ] = None,
+    tag: Annotated[
+        str | None, typer.Option(metavar="TAG", help="Of the release on the Hub, such as v1.0.0; never moved.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="To a private repository alone.")] = False,
+    allow_regression: Annotated[
+        str | None,
+        typer.Option(metavar="REASON", help="Publish a model that is worse than its base; its card tells why."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be written where; write nothing.")
     ] = False,
     run_dir: RunDir = None,
 ) -> None:
-    """Artifact and card → a Hub repository (HF_TOKEN, HF_ENDPOINT) or a local folder."""
-    job = Job.of(recipe, [*(overrides or []), *_going_to(to)], run_dir)
+    """Artifact and card → a Hub repository (HF_TOKEN, HF_ENDPOINT) or a local folder.
+
+    On the Hub it first stands on a branch of its own, is downloaded again, compared and loaded; then main gets it by one commit.
+    """
+    said = {"tag": tag, "private": private or None, "allow_regression": allow_regression}
+    options = [f"publish.{key}={json.dumps(value)}" for key, value in said.items() if value is not None]
+    job = Job.of(recipe, [*(overrides or []), *_going_to(to), *options], run_dir)
     if not dry_run:
         _perform("publish", job)
         return
@@ -396,6 +409,9 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("stopped; the same command goes on from here", err=True)
         sys.exit(130)
+    except Stopped as stopped:
+        typer.echo(str(stopped), err=True)
+        sys.exit(stopped.exit_code)
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own: a wrong option
             typer.echo(f"error: {error.format_message()}", err=True)

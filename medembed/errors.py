@@ -47,6 +47,15 @@ class RunError(MedEmbedError):
     """The work could not be finished: a server gone, a disk full. The same command goes on from where it stopped."""
 
 
+class Stopped(BaseException):
+    """SIGTERM was heard, and the work is put down in good order: the same command goes on from there.
+
+    No Exception, as KeyboardInterrupt is none: what a library takes for a failure of its own would go on.
+    """
+
+    exit_code = 128 + 15  # as the shell says it of SIGTERM
+
+
 def all_told(looks: Iterable[Callable[[], object]]) -> None:
     """Look at several things and raise the faults of all together.
 

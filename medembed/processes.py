@@ -2,11 +2,12 @@
 
 import argparse
 import os
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medembed.errors import InputError
+from medembed.errors import Fault, InputError, RunError
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -23,6 +24,29 @@ def processes() -> "PartialState":
 def launched() -> int:
     """How many processes were started together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def sharded() -> bool:
+    """Whether each process will hold a part of the model alone (FSDP), as `accelerate launch` tells by the environment."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false") == "true"
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether another process ended while this one worked with it."""
+    import torch
+
+    return isinstance(error, torch.distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
+class OfOneProcess(RunError):
+    """What stopped one of several processes alone. Other errors are those of all, and the main process tells them."""
+
+    def __init__(self, *faults: Fault) -> None:
+        state = processes()
+        here = f"process {state.process_index} of {state.num_processes}"
+        if state.num_processes > 1:
+            faults = tuple(replace(fault, where=f"{fault.where}, {here}" if fault.where else here) for fault in faults)
+        super().__init__(*faults)
 
 
 def check_together() -> None:

@@ -152,10 +152,11 @@ def _of_model(upstream: dict[str, Any] | None) -> str:
 
 
 def _said(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's values, without what tells of a network or a machine and shapes nothing: endpoints, folders, the last query."""
+    """The recipe's values, without what tells of a network or a machine and shapes nothing: endpoints, folders, tags, the last query."""
     said: dict[str, Any] = recipe.model_dump(mode="json", exclude_none=True)
     said.get("generate", {}).pop("endpoints", None)
-    said["publish"].pop("ask", None)
+    for key in ("ask", "tag", "collection"):
+        said["publish"].pop(key, None)
     if folder := said["publish"].get("folder"):
         said["publish"]["folder"] = Path(folder).name
     return said

@@ -41,7 +41,12 @@ def check(recipes: list[Recipe]) -> None:
         else:
             from medembed.evaluate import check_tasks
 
-            looks += [partial(models.resolve, recipe.base), partial(check_tasks, recipe.evaluate)]
+            if recipe.train.development and recipe.train.development.others:
+                from medembed.train import development
+
+                looks.append(partial(development.check, recipe))
+            looks += [partial(models.resolve, model) for model in recipe.models]
+            looks.append(partial(check_tasks, recipe.evaluate))
         looks += [partial(gates.check, recipe), partial(publish.look, recipe)]
     all_told(looks)
 

@@ -172,9 +172,12 @@ def test_only_what_is_a_path_is_taken_for_one(write) -> None:
     ("values", "says"),
     [
         (["train.negatives=5"], "mines 1 a row"),
+        (["train.losses.distil=1"], "the dataset's recipe has no `mine.teacher`"),
+        (["data.config=pairs", "train.negatives=null", "train.losses.margin_mse=1"], "has no teacher's scores"),
         (["name=medembed-quickstart-triplets"], "the same name"),
         (["publish.folder=hub/medembed-quickstart-triplets"], "the same folder"),
         (["data.revision=v1"], "this one is local"),
+        (["train.development={}", "dataset.split.dev=0"], "splits off no dev rows"),
         (["data.dataset=somewhere"], "org/name"),
         (["dataset.name=other"], "set in its own recipe"),
         (
@@ -191,9 +194,9 @@ def test_a_model_that_contradicts_its_dataset_is_refused(values: list[str], says
 def test_every_recipe_that_comes_along_is_valid() -> None:
     found = resources.recipes()
     kinds = {name: type(load(path)) for name, path in found.items()}
-    assert len(found) == 10
+    assert len(found) == 13
     assert sum(kind is DatasetRecipe for kind in kinds.values()) == 4
-    assert sum(kind is ModelRecipe for kind in kinds.values()) == 6
+    assert sum(kind is ModelRecipe for kind in kinds.values()) == 9
     for path in found.values():
         assert (
             path.read_text().startswith("# ")

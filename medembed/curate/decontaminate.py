@@ -128,7 +128,7 @@ class _Close:
     def __init__(self, near: float, retriever: Model, stored: Stored) -> None:
         self._near, self._stored = near, stored
         self._revision = models.resolve(retriever).revision
-        self._model: SentenceTransformer = models.load(retriever)
+        self._model: SentenceTransformer = models.load(retriever, method="dense")
         self._found: dict[tuple[Kind, str], set[int]] = {}
 
     def tasks(self, kind: Kind, key: str) -> set[int]:

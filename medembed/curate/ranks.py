@@ -91,7 +91,7 @@ def _ranked(retriever: Model, stored: Stored) -> Ranked:
         answers[query].add(row)
     others = [np.array(sorted(answers[query] - {row}), np.int64) for query, row in zip(folded, positives, strict=True)]
 
-    model, revision = models.load(retriever), models.resolve(retriever).revision
+    model, revision = models.load(retriever, method="dense"), models.resolve(retriever).revision
     ranks, scores = ranks_of(
         encode(model, revision, queries, "query", stored.cache, BATCH),  # (N, D)
         encode(model, revision, texts, "document", stored.cache, BATCH),  # (P, D)

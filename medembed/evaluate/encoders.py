@@ -181,8 +181,8 @@ def load(model: Model, *, allow_remote_code: bool = False) -> Any:
         InputError: as `models.load`.
     """
     resolved = models.resolve(model)
-    kind = (_json(model, resolved, "config_sentence_transformers.json") or {}).get("model_type", "SentenceTransformer")
-    if kind == "SentenceTransformer" and not allow_remote_code:
+    kind = (_json(model, resolved, "config_sentence_transformers.json") or {}).get("model_type")
+    if kind != "SparseEncoder" and not allow_remote_code:
         return models.load(model)
     from sentence_transformers import MultiVectorEncoder, SentenceTransformer
     from sentence_transformers.sparse_encoder import SparseEncoder
@@ -192,7 +192,7 @@ def load(model: Model, *, allow_remote_code: bool = False) -> Any:
     asked = {"revision": revision, "trust_remote_code": allow_remote_code}
     try:
         return classes.get(kind, SentenceTransformer)(resolved.path, **asked)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever half a dozen libraries say of files that they cannot take
         raise InputError.of(f"cannot be loaded as an embedding model ({type(error).__name__})", model.model) from error
 
 

@@ -109,7 +109,7 @@ def _embedded(pairs: Pairs, corpus: Corpus, options: Mine, run: Run) -> Embedded
         return None
     encoded = partial(
         encode,
-        models.load(options.dense),
+        models.load(options.dense, method="dense"),
         models.resolve(options.dense).revision,
         cache=run.path("embeddings"),
         batch_size=options.batch_size,

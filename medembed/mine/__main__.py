@@ -42,7 +42,7 @@ def _mine(recipe: DatasetRecipe, run: Run) -> None:
         with leading():
             stages.perform("mine", recipe, run, skipping=_already_done)
     elif recipe.mine and (retriever := recipe.mine.dense):
-        loaded = cache(partial(models.load, retriever))
+        loaded = cache(partial(models.load, retriever, method="dense"))
         follow(lambda job: loaded())
     processes().wait_for_everyone()  # a process that leaves while another still hears from it brings that one down
 

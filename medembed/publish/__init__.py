@@ -1,35 +1,23 @@
 """A finished run → an artifact with a card, on the Hub or in a local folder with the layout of one.
 
 The artifact is first a list (path in the repository → file or text), so that a card that cannot be written or data that must not
-be published costs nothing; then a folder; then delivered; then loaded from where it was delivered, and compared.
+be published costs nothing; then a folder; then a candidate beside what is published, loaded from there and compared; then the release.
 """
 
-import errno
 import json
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from medembed import models, resources
-from medembed.errors import InputError, RunError
+from medembed.errors import InputError
 from medembed.provenance import manifest
-from medembed.publish import cards, gates, hub, push
+from medembed.publish import cards, gates, hub, proof, push
 from medembed.recipe import DatasetRecipe, ModelRecipe, Recipe
-from medembed.rows import passage_input
 from medembed.run import Record, Run, sha256
 from medembed.stages import stages_of
-
-SENTENCES = (
-    "chest pain that spreads to the left arm",
-    "How is iron deficiency anaemia treated in pregnancy?",
-    "Metformin is the first-line drug for type 2 diabetes.",
-    "no fever, no cough, lungs clear on both sides",
-)
-TOLERANCE = 1e-5
 
 
 def inputs(recipe: Recipe, run: Run) -> tuple[Any, Any]:
@@ -48,17 +36,16 @@ def work(recipe: Recipe, run: Run) -> Record:
     artifact = contents(recipe, run)
     folder = run.path("publish", "repo")
     push.write(artifact, folder)
-    loaded_from, revision = _deliver(recipe, folder)
     record = Record("publish", counts={"files": len(artifact)})
-    record.facts["where"] = f"{loaded_from}@{revision}" if revision else recipe.publish.folder
+    with _candidate(recipe, run, folder) as candidate:
+        record.facts |= _proved(recipe, run, candidate)
+        commit = _promote(recipe, folder)
+    record.facts["where"] = f"{recipe.publish.repo}@{commit}" if commit else recipe.publish.folder
+    record.facts["tag"] = recipe.publish.tag
     record.facts["files"] = {path: file.stat().st_size for path, file in push.files_of(folder).items()}
-    if isinstance(recipe, ModelRecipe):
-        record.facts |= _prove_model(recipe, run, loaded_from, revision)
-    else:
-        record.facts |= _prove_dataset(recipe, run, loaded_from, revision)
     record.outputs = {f"repo/{path}": sha256(folder / path) for path in artifact if path != push.PROVENANCE}
-    if revision is None:  # so that the stage is not done once somebody has removed the published folder
-        record.outputs |= {str(Path(loaded_from, path)): sha256(folder / path) for path in artifact}
+    if commit is None:  # so that the stage is not done once somebody has removed the published folder
+        record.outputs |= {str(_target(recipe) / path): sha256(folder / path) for path in artifact}
     return record
 
 
@@ -67,17 +54,21 @@ def plan(recipe: Recipe, run: Run) -> list[tuple[str, int, str]]:
     inputs(recipe, run)
     artifact = contents(recipe, run)
     sizes = {path: c.stat().st_size if isinstance(c, Path) else len(c) for path, c in artifact.items()}
-    return [(path, sizes.get(path, 0), action) for path, action in push.changes(artifact, look(recipe)).items()]
+    return [
+        (path, sizes.get(path, 0), action) for path, action in push.changes(artifact, look(recipe, artifact)).items()
+    ]
 
 
-def look(recipe: Recipe) -> dict[str, push.Stored]:
-    """The files that stand at the place of publication. Writes nothing.
+def look(recipe: Recipe, artifact: push.Artifact | None = None) -> dict[str, push.Stored]:
+    """The files that stand at the place of publication; with an `artifact`, also whether its tag is free. Writes nothing.
 
     Raises:
         InputError: this artifact cannot go there: no or a wrong token, or it holds something else.
         RunError: the Hub cannot be reached.
     """
-    return hub.on_hub(_place(recipe)) if recipe.publish.repo else push.in_folder(_target(recipe), _mine(recipe))
+    return (
+        hub.on_hub(_place(recipe), artifact) if recipe.publish.repo else push.in_folder(_target(recipe), _mine(recipe))
+    )
 
 
 # ---- the artifact ----------------------------------------------------------------------------------------------------
@@ -87,10 +78,11 @@ def contents(recipe: Recipe, run: Run) -> dict[str, Path | bytes]:
     """Everything that is published: path in the repository → file or text.
 
     Raises:
-        InputError: data that may not be shared with everybody would go to a public repository.
+        InputError: a gate keeps it back.
     """
     made_of = manifest(recipe, run)
     if isinstance(recipe, ModelRecipe):
+        gates.is_no_regression(recipe, made_of["stages"]["evaluate"]["facts"].get("verdict"))
         gates.may_be_public(recipe, (made_of["upstream"] or {}).get("origins", {}))
         card = cards.model_card(made_of)
         files = _model_files(run)
@@ -108,7 +100,9 @@ def contents(recipe: Recipe, run: Run) -> dict[str, Path | bytes]:
         }
     made_of["files"] = sorted(["README.md", push.PROVENANCE, *files])
     told = json.dumps(made_of, indent=2, ensure_ascii=False) + "\n"
-    return {"README.md": card.encode(), push.PROVENANCE: told.encode(), **files}
+    artifact = {"README.md": card.encode(), push.PROVENANCE: told.encode(), **files}
+    gates.holds_what_is_expected(recipe.kind, artifact)
+    return artifact
 
 
 def _model_files(run: Run) -> dict[str, Path | bytes]:
@@ -172,87 +166,31 @@ def _mine(recipe: Recipe) -> dict[str, str]:
 
 
 def _place(recipe: Recipe) -> hub.Place:
-    return hub.Place(recipe.publish.repo or "", recipe.kind, recipe.name, recipe.publish.private)
+    said = recipe.publish
+    return hub.Place(said.repo or "", recipe.kind, recipe.name, said.private, said.tag, said.collection)
 
 
 def _target(recipe: Recipe) -> Path:
     return Path(recipe.publish.folder or "").expanduser().absolute()
 
 
-def _deliver(recipe: Recipe, folder: Path) -> tuple[str, str | None]:
-    """Where the artifact can now be loaded from: a Hub id and a commit, or a local folder."""
+def _candidate(recipe: Recipe, run: Run, folder: Path) -> AbstractContextManager[push.Delivered]:
     if recipe.publish.repo:
-        return recipe.publish.repo, hub.to_hub(folder, _place(recipe))
-    push.to_folder(folder, _target(recipe), _mine(recipe))
-    return str(_target(recipe)), None
+        return hub.candidate(folder, _place(recipe), run.path("publish"))
+    return push.candidate(folder, _target(recipe), _mine(recipe))
 
 
-# ---- proof -----------------------------------------------------------------------------------------------------------
-
-
-def _prove_model(recipe: ModelRecipe, run: Run, loaded_from: str, revision: str | None) -> dict[str, Any]:
-    """Load the published model; it must embed as the trained one does. Then ask it the recipe's query."""
-    import numpy as np
-    from sentence_transformers import SentenceTransformer
-
-    trained = SentenceTransformer(str(run.path("train", "model")), device="cpu")
-    with _loading(loaded_from):
-        published = SentenceTransformer(loaded_from, revision=revision, device="cpu")
-    texts = list(SENTENCES)
-    differences = [
-        np.abs(published.encode_query(texts) - trained.encode_query(texts)).max(),
-        np.abs(published.encode_document(texts) - trained.encode_document(texts)).max(),
-    ]
-    if not max(differences) <= TOLERANCE:
-        what = f"the published model embeds otherwise than the trained one: they differ by {max(differences):.2g}"
-        raise RunError.of(what, loaded_from, "Run the same command again.")
-    proof = {"loaded_back": {"sentences": len(texts), "equal_within": TOLERANCE}}
-    return proof | (_ask(published, recipe) if recipe.publish.ask else {})
-
-
-def _ask(model: Any, recipe: ModelRecipe) -> dict[str, Any]:
-    """The top three passages for the recipe's query, of the first local evaluation task; nothing when there is none."""
-    corpora = [path for task in recipe.evaluate.tasks if (path := Path(task) / "corpus.jsonl").is_file()]
-    if not corpora:
-        return {}
-    with corpora[0].open(encoding="utf-8") as file:
-        passages = [json.loads(line) for line in file if line.strip()]
-    texts = [passage_input(passage.get("title"), passage["text"]) for passage in passages]
-    embedded = model.encode_document(texts, batch_size=recipe.evaluate.batch_size, show_progress_bar=True)
-    scores = model.similarity(model.encode_query([recipe.publish.ask]), embedded)[0]  # (P,)
-    found = [
-        {
-            "score": round(float(scores[i]), 4),
-            "title": passages[i].get("title") or "",
-            "text": passages[i]["text"][:120],
-        }
-        for i in scores.argsort(descending=True)[:3].tolist()
-    ]
-    return {"asked": {"query": recipe.publish.ask, "passages": found}}
-
-
-def _prove_dataset(recipe: DatasetRecipe, run: Run, loaded_from: str, revision: str | None) -> dict[str, Any]:
-    """Load the published dataset as its users do; it must have the rows that were written."""
-    from datasets import load_dataset
-
+def _proved(recipe: Recipe, run: Run, candidate: push.Delivered) -> dict[str, Any]:
+    if isinstance(recipe, ModelRecipe):
+        return proof.prove_model(recipe, run.path("train", "model"), candidate)
     config = "triplets" if recipe.mine else "pairs"
-    with tempfile.TemporaryDirectory(dir=run.path("publish"), prefix=".load-") as cache, _loading(loaded_from):
-        loaded = load_dataset(loaded_from, config, revision=revision, cache_dir=cache)
-        rows = {split: table.num_rows for split, table in loaded.items()}
-    if rows != (written := _described(_tables(recipe, run)[config]).rows):
-        what = f"the published dataset has other rows than were written: {rows}, not {written}"
-        raise RunError.of(what, loaded_from, "Run the same command again.")
-    return {"loaded_back": {"config": config, "rows": rows}}
+    rows = _described(_tables(recipe, run)[config]).rows
+    return proof.prove_dataset(config, rows, candidate, run.path("publish"))
 
 
-@contextmanager
-def _loading(place: str) -> Iterator[None]:
-    """Whatever a library says when it cannot load what was just published, with the place and what to do."""
-    try:
-        with hub.told(place):
-            yield
-    except (OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise
-        what = f"what was published could not be loaded back: {type(error).__name__}"
-        raise RunError.of(what, place, "Run the same command again.") from error
+def _promote(recipe: Recipe, folder: Path) -> str | None:
+    """The commit of main that is the release; none for a folder."""
+    if recipe.publish.repo:
+        return hub.promote(folder, _place(recipe))
+    push.promote(folder, _target(recipe), _mine(recipe))
+    return None

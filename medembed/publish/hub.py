@@ -1,20 +1,33 @@
-"""Delivery to the Hub: a finished folder in, one commit on the main branch of a repository out.
+"""Delivery to the Hub: a finished folder in; a candidate on a branch of its own, proved by its caller; then one commit on main, and a tag.
 
-Look, commit, look: the client never repeats a commit, since its answer may be lost after the work was done. So after every failure
-that may pass the repository is looked at again, and nothing is sent when all files stand there by hash.
+Look, act, look: the client never repeats a commit, since its answer may be lost after the work was done. So after every failure that
+may pass the repository is looked at again, and nothing is done that stands there already. Whoever downloads main has the old release or
+the new one, whole.
 """
 
+import hashlib
 import logging
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from medembed.errors import InputError, MedEmbedError, RunError
-from medembed.publish.push import PROVENANCE, Stored, files_of, needed, parsed, put_there, refuse_foreign
+from medembed.publish.push import (
+    PROVENANCE,
+    Artifact,
+    Delivered,
+    Stored,
+    files_of,
+    needed,
+    parsed,
+    put_there,
+    refuse_foreign,
+)
+from medembed.run import sha256
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -31,69 +44,160 @@ class Place:
     """A repository to publish to, and which artifact may stand there."""
 
     repo: str
-    kind: str
+    kind: Literal["model", "dataset"]
     name: str
     private: bool
+    tag: str | None = None
+    collection: str | None = None  # its slug, to which the repository is added
 
     @property
     def mine(self) -> dict[str, str]:
         return {"kind": self.kind, "name": self.name}
 
 
-def on_hub(place: Place) -> dict[str, Stored]:
-    """The files of a repository; none when it does not exist yet.
+def on_hub(place: Place, artifact: Artifact | None = None) -> dict[str, Stored]:
+    """The files of a repository; none when it does not exist yet. With an `artifact`, also whether its tag is free for it.
 
     Raises:
-        InputError: no or a wrong token, no right to see it, or it holds something other than this artifact.
+        InputError: no or a wrong token, no right to see it, it holds something other than this artifact, or the tag stands for other
+            files.
         RunError: the Hub cannot be reached or fails.
     """
     from huggingface_hub.errors import RepositoryNotFoundError
 
     with told(place.repo):
+        api = _api()
         try:
-            return _look(_api(), place)[1]
+            if artifact is not None:
+                _refuse_taken_tag(api, place, artifact)
+            return _look(api, place)[1]
         except RepositoryNotFoundError:
             return {}
 
 
-def to_hub(folder: Path, place: Place) -> str:
-    """Make the main branch hold what `folder` holds; the hash of the commit that does.
+@contextmanager
+def candidate(folder: Path, place: Place, scratch: Path) -> Iterator[Delivered]:
+    """What `folder` holds as a commit beside main, downloaded again into an empty cache under `scratch`, and compared by hash.
 
     Raises:
-        InputError, RunError: as `on_hub`; RunError also when what stands there afterwards is not what was sent.
+        InputError, RunError: as `on_hub`; RunError also when what comes back is not what was sent.
+    """
+    api, artifact = _api(), files_of(folder)
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=".download-") as cache, told(place.repo):
+        commit = _steadily(place, lambda: _propose(api, place, artifact))
+        _download(api, place, commit, artifact, Path(cache))
+        yield Delivered(place.repo, commit, Path(cache))
+
+
+def promote(folder: Path, place: Place) -> str:
+    """Make main hold what `folder` holds by one commit, and the place's tag stand for it; the commit's hash.
+
+    What a killed run has done of this is found and not done again. A tag is never moved.
+
+    Raises:
+        InputError, RunError: as `on_hub`.
     """
     api, artifact = _api(), files_of(folder)
     with told(place.repo):
-        for attempt in range(ATTEMPTS - 1):
-            try:
-                return _send(api, place, artifact)
-            except Exception as error:
-                if not _may_pass(error):
-                    raise
-                log.info("publish: %s; looking at %s again", _say(error), place.repo)
-                time.sleep(2**attempt)
-        return _send(api, place, artifact)
+        return _steadily(place, lambda: _promote(api, place, artifact))
 
 
-def _send(api: "HfApi", place: Place, artifact: Mapping[str, Path]) -> str:
+def _propose(api: "HfApi", place: Place, artifact: Mapping[str, Path]) -> str:
+    """The commit that holds the artifact: main's own if that does, else the one on its branch."""
+    api.create_repo(place.repo, repo_type=place.kind, private=place.private or None, exist_ok=True)
+    _refuse_taken_tag(api, place, artifact)
+    head, there = _look(api, place)
+    if not needed(artifact, there):
+        return head
+    branch = _branch(artifact)
+    api.create_branch(place.repo, branch=branch, revision=head, repo_type=place.kind, exist_ok=True)
+    return _commit(api, place, artifact, branch, f"Candidate of {place.name}")
+
+
+def _promote(api: "HfApi", place: Place, artifact: Mapping[str, Path]) -> str:
+    _refuse_taken_tag(api, place, artifact)
+    commit = _commit(api, place, artifact, "main", f"Publish {place.name}{f' {place.tag}' if place.tag else ''}")
+    refs = api.list_repo_refs(place.repo, repo_type=place.kind)
+    if place.tag and place.tag not in (tag.name for tag in refs.tags):
+        api.create_tag(place.repo, tag=place.tag, revision=commit, repo_type=place.kind)
+    if (branch := _branch(artifact)) in (each.name for each in refs.branches):
+        api.delete_branch(place.repo, branch=branch, repo_type=place.kind)
+    if place.collection:
+        api.add_collection_item(place.collection, place.repo, item_type=place.kind, exists_ok=True)
+    return commit
+
+
+def _commit(api: "HfApi", place: Place, artifact: Mapping[str, Path], branch: str, message: str) -> str:
+    """The commit at the tip of `branch` that holds the artifact: the one that stands there, or a new one on top of it."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    api.create_repo(place.repo, repo_type=place.kind, private=place.private or None, exist_ok=True)
-    head, there = _look(api, place)
-    todo = needed(artifact, there)
-    if not todo:
-        return head
-    log.info("publish: %d files to %s", len(todo), place.repo)
+    tip, there = _look(api, place, branch)
+    if not (todo := needed(artifact, there)):
+        return tip
+    log.info("publish: %d files to %s@%s", len(todo), place.repo, branch)
     operations = [
         CommitOperationDelete(path) if action == "remove" else CommitOperationAdd(path, str(artifact[path]))
         for path, action in todo.items()
     ]
-    message = f"Publish {place.name}"
-    made = api.create_commit(place.repo, operations, repo_type=place.kind, commit_message=message, parent_commit=head)
+    made = api.create_commit(
+        place.repo, operations, repo_type=place.kind, revision=branch, commit_message=message, parent_commit=tip
+    )
     if wrong := needed(artifact, _look(api, place, made.oid)[1]):
         what = f"{len(wrong)} files on the Hub are not what was sent: {', '.join(sorted(wrong)[:3])}"
         raise RunError.of(what, f"{place.repo}@{made.oid}", "Run the same command again.")
     return str(made.oid)
+
+
+def _download(api: "HfApi", place: Place, commit: str, artifact: Mapping[str, Path], cache: Path) -> None:
+    """Bring every file back and compare it: the client itself checks sizes alone."""
+    wrong: list[str] = []
+    for attempt in range(2):
+        folder = api.snapshot_download(
+            place.repo,
+            repo_type=place.kind,
+            revision=commit,
+            cache_dir=cache,
+            allow_patterns=list(artifact),
+            force_download=attempt > 0,
+        )
+        wrong = [path for path, sent in artifact.items() if sha256(Path(folder, path)) != sha256(sent)]
+        if not wrong:
+            return
+        log.info("publish: %d files came back damaged; downloading again", len(wrong))
+    what = f"{len(wrong)} files come back from the Hub damaged: {', '.join(sorted(wrong)[:3])}"
+    raise RunError.of(what, f"{place.repo}@{commit}", "main is as it was. Run the same command again.")
+
+
+def _refuse_taken_tag(api: "HfApi", place: Place, artifact: Artifact) -> None:
+    """
+    Raises:
+        InputError: the tag stands for other files; it is never moved.
+    """
+    if place.tag is None:
+        return
+    tags = {tag.name for tag in api.list_repo_refs(place.repo, repo_type=place.kind).tags}
+    if place.tag in tags and needed(artifact, _look(api, place, place.tag)[1]):
+        what = f"the tag {place.tag} stands for other files, and a tag is never moved"
+        raise InputError.of(what, place.repo, "Choose the next one.")
+
+
+def _branch(artifact: Mapping[str, Path]) -> str:
+    """The candidate's branch, named by its content: who runs again finds what was sent."""
+    content = "".join(f"{path} {sha256(file)}\n" for path, file in sorted(artifact.items()))
+    return f"candidate-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+
+def _steadily(place: Place, step: Callable[[], str]) -> str:
+    """Do a step that looks before it acts; again, after a failure that may pass."""
+    for attempt in range(ATTEMPTS - 1):
+        try:
+            return step()
+        except Exception as error:
+            if not _may_pass(error):
+                raise
+            log.info("publish: %s; looking at %s again", _say(error), place.repo)
+            time.sleep(2**attempt)
+    return step()
 
 
 def _look(api: "HfApi", place: Place, revision: str = "main") -> tuple[str, dict[str, Stored]]:

@@ -1,14 +1,16 @@
 """Delivery: an artifact in, the same files at the place of publication out, whole or not at all. Here: a local folder; hub.py: the Hub.
 
-A place is looked at before it is written, so that a second run writes nothing twice, and compared by hash afterwards. What is not
-an artifact of the same kind and name is never overwritten.
+Both do it in two steps: a candidate beside what stands there, which is compared by hash and proved by the caller; then it is promoted.
+A place is looked at before it is written, so that a second run writes nothing twice. What is not an artifact of the same kind and name
+is never overwritten.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,15 @@ class Stored:
 
     sha256: str | None
     blob: str | None = None
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """Where an artifact can be loaded from: a folder, or a repository of the Hub at a commit, which `cache` has already."""
+
+    name: str
+    commit: str | None = None
+    cache: Path | None = None
 
 
 def changes(artifact: Artifact, there: Mapping[str, Stored]) -> dict[str, str]:
@@ -98,32 +109,57 @@ def in_folder(target: Path, mine: Mapping[str, str]) -> dict[str, Stored]:
     return {path: Stored(sha256(file)) for path, file in files.items()}
 
 
-def to_folder(folder: Path, target: Path, mine: Mapping[str, str]) -> None:
-    """Make `target` hold what `folder` holds: written beside it, then put in its place.
+@contextmanager
+def candidate(folder: Path, target: Path, mine: Mapping[str, str]) -> Iterator[Delivered]:
+    """What `folder` holds, written beside `target` and compared; gone after the block unless it was promoted.
 
     Raises:
         InputError: as `in_folder`, or the place cannot be written.
         RunError: what stands there afterwards is not what was sent.
     """
-    artifact = files_of(folder)
-    if not needed(artifact, in_folder(target, mine)):
-        return
-    incoming, outgoing = (target.with_name(f".{target.name}.{name}") for name in ("incoming", "outgoing"))
+    if (outgoing := _beside(target, "outgoing")).exists() and not target.exists():
+        outgoing.rename(target)  # `promote` was cut off between its two renames
+    in_folder(target, mine)
+    artifact, incoming = files_of(folder), _beside(target, "incoming")
     try:
-        if outgoing.exists() and not target.exists():  # cut off between the two renames below
-            outgoing.rename(target)
-        write(artifact, incoming)
+        with _writing(target):
+            write(artifact, incoming)
+        if wrong := needed(artifact, in_folder(incoming, mine)):
+            raise RunError.of(
+                f"{len(wrong)} files are not what was written", str(target), "Check the disk; run it again."
+            )
+        yield Delivered(str(incoming))
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
+
+
+def promote(folder: Path, target: Path, mine: Mapping[str, str]) -> None:
+    """Put the candidate in the place of `target`, as a whole; nothing is done where the same files stand already.
+
+    Raises:
+        InputError: the place cannot be written.
+    """
+    outgoing = _beside(target, "outgoing")
+    if not needed(files_of(folder), in_folder(target, mine)):
+        return
+    with _writing(target):
         shutil.rmtree(outgoing, ignore_errors=True)
         if target.exists():
             target.rename(outgoing)
-        incoming.rename(target)
+        _beside(target, "incoming").rename(target)
         shutil.rmtree(outgoing, ignore_errors=True)
+
+
+def _beside(target: Path, name: str) -> Path:
+    return target.with_name(f".{target.name}.{name}")
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    try:
+        yield
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise InputError.of(f"cannot be written: {error.strerror}", str(target), "Choose another folder.") from error
-    finally:
-        shutil.rmtree(incoming, ignore_errors=True)
-    if wrong := needed(artifact, in_folder(target, mine)):
-        raise RunError.of(f"{len(wrong)} files are not what was written", str(target), "Check the disk; run it again.")
 
 
 def write(artifact: Artifact, folder: Path) -> None:

@@ -60,6 +60,12 @@ def contradictions(dataset: DatasetRecipe, model: ModelRecipe) -> list[tuple[str
         found.append(("data.config", "the dataset's recipe has no section `mine`: say `pairs`"))
     if dataset.mine and (model.train.negatives or 0) > dataset.mine.negatives:
         found.append(("train.negatives", f"the dataset's recipe mines {dataset.mine.negatives} a row"))
+    if model.train.development and "dev" in model.train.development.tasks and not dataset.split.dev:
+        found.append(("train.development", "the dataset's recipe splits off no dev rows: `split: {dev: 0.05}`"))
+    if model.train.losses.taught and dataset.mine and not dataset.mine.teacher:
+        found.append(
+            ("train.losses", "`distil` and `margin_mse` need scores: the dataset's recipe has no `mine.teacher`")
+        )
     return found
 
 

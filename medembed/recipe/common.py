@@ -60,6 +60,7 @@ PathOrHub = Annotated[str, AfterValidator(_existing)]
 HubId = Annotated[str, AfterValidator(hub_id)]
 Name = Annotated[str, AfterValidator(_name)]
 Url = Annotated[str, AfterValidator(_url)]
+Tag = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Regex = Annotated[str, AfterValidator(_regex)]
 
 
@@ -143,7 +144,12 @@ class Publish(Strict):
 
     repo: HubId | None = None
     folder: Annotated[str, Field(min_length=1)] | None = None
+    tag: Tag | None = None  # of the release, such as v1.0.0; a tag is never moved
+    collection: str | None = None  # slug of a collection on the Hub that lists the artifact
     private: bool = False
+    allow_regression: Annotated[str, Field(min_length=1)] | None = (
+        None  # why a worse model goes out; stands on its card
+    )
     license: str | None = None  # of the artifact; computed from the sources when none
     about: str | None = None  # a paragraph of yours for the card
     ask: str | None = None  # a query that the published model is asked at the end, as proof
@@ -152,4 +158,6 @@ class Publish(Strict):
     def _one_place(self) -> "Publish":
         if (self.repo is None) == (self.folder is None):
             raise ValueError("say either `repo: org/name` or `folder: path`")
+        if self.folder and (self.tag or self.collection):
+            raise ValueError("`tag` and `collection` belong to a repository on the Hub; this is a folder")
         return self

@@ -27,7 +27,10 @@ class Data(Strict):
 
 
 class Losses(Strict):
-    """What is minimised: a weighted sum over the embeddings of one batch, each text of which is embedded once."""
+    """What is minimised: a weighted sum over the embeddings of one batch, each text of which is embedded once.
+
+    Contrastive and distil are equally strong at equal weights; margin_mse is so at about a tenth.
+    """
 
     contrastive: Weight = 0  # InfoNCE over in-batch and hard negatives: multiple negatives ranking
     distil: Weight = 0  # KL divergence from the teacher's distribution over a row's positive and negatives
@@ -38,6 +41,11 @@ class Losses(Strict):
         if not (self.contrastive or self.distil or self.margin_mse):
             raise ValueError("all weights are 0: nothing would be learned")
         return self
+
+    @property
+    def taught(self) -> bool:
+        """Whether a teacher's scores are learned from."""
+        return bool(self.distil or self.margin_mse)
 
 
 class Guide(Strict):
@@ -57,10 +65,16 @@ class Averaging(Strict):
 class Development(Strict):
     """Which weights are kept: those that rank best on data that is none of the evaluation tasks."""
 
-    on: Literal["dev"] | list[PathOrHub] = "dev"  # the dataset's own dev split, or tasks as under `evaluate.tasks`
-    steps: Count | None = None  # measured every so many steps; `save_steps` when none
+    tasks: Annotated[list[PathOrHub], Field(min_length=1)] = ["dev"]  # the dataset's dev split; or as in `evaluate`
+    steps: Count | None = None  # measured every so many: a multiple of `save_steps`; every checkpoint when none
     queries: Count = 1000  # at most
+    passages: Count = 10_000  # among which they are looked for, at most; what answers them is always there
     averaging: Averaging = Averaging()
+
+    @property
+    def others(self) -> list[str]:
+        """The tasks that are not the dataset's dev split."""
+        return [task for task in self.tasks if task != "dev"]
 
 
 class Lora(Strict):
@@ -77,8 +91,8 @@ class Train(Strict):
     method: Literal["dense", "late-interaction"] = "dense"  # one vector a text, or one a token (ColBERT)
     losses: Losses = Losses(contrastive=1)
     negatives: Annotated[int, Field(ge=0)] | None = None  # hard negatives used of each row; all when none
-    temperature: Annotated[float, Field(gt=0, le=1)] = 0.05
-    teacher_temperature: Annotated[float, Field(gt=0)] = 1.0  # of the teacher's logits, in `distil`
+    temperature: Annotated[float, Field(gt=0, le=1)] = 0.05  # divides similarities, which lie in [-1, 1]
+    teacher_temperature: Annotated[float, Field(gt=0)] = 1.0  # divides the teacher's logits
     symmetric: bool = False  # each positive also has to find its query
     guide: Guide | None = None
     matryoshka: list[Count] = []  # dimensions that must rank well alone; the model's own is always one
@@ -104,6 +118,27 @@ class Train(Strict):
     report_to: list[Literal["tensorboard", "trackio", "wandb"]] = []
     seed: int = 42
 
+    @model_validator(mode="after")
+    def _is_measured_where_it_is_saved(self) -> "Train":
+        if self.development and self.development.steps and self.development.steps % self.save_steps:
+            raise ValueError("`development.steps` is no multiple of `save_steps`: only checkpoints are measured")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_losses(self) -> "Train":
+        for name in ("symmetric", "guide"):
+            if getattr(self, name) and not self.losses.contrastive:
+                raise ValueError(f"`{name}` belongs to the contrastive loss, whose weight is 0")
+        if self.losses.taught and self.negatives == 0:
+            raise ValueError("`distil` and `margin_mse` compare a row's passages: they need `negatives`")
+        if self.teacher_temperature != 1 and not self.losses.taught:
+            raise ValueError("`teacher_temperature` belongs to `distil` and `margin_mse`, whose weights are 0")
+        if self.matryoshka and self.method == "late-interaction":
+            raise ValueError("`matryoshka` shortens the embedding of a text; late interaction has one for each token")
+        if len(set(self.matryoshka)) < len(self.matryoshka):
+            raise ValueError("`matryoshka` names a dimension twice")
+        return self
+
 
 class Evaluate(Strict):
     """Checkpoint → results: mteb's tasks by name, local BEIR folders by path. The base is measured by the same command."""
@@ -126,12 +161,30 @@ class ModelRecipe(Strict):
     evaluate: Evaluate
     publish: Publish
 
+    @property
+    def models(self) -> list[Model]:
+        """All models that the recipe names."""
+        return [self.base, *([self.train.guide.model] if self.train.guide else [])]
+
     @model_validator(mode="after")
     def _fits(self) -> "ModelRecipe":
+        if self.train.checkpoint_branch and not self.publish.repo:
+            raise ValueError("`train.checkpoint_branch` is a branch of `publish.repo`, and there is none")
+        if self.train.checkpoint_branch == "main":
+            raise ValueError("`train.checkpoint_branch`: `main` is for the finished model")
         if self.data.config == "pairs" and self.train.negatives:
             raise ValueError("`data.config: pairs` has no hard negatives: drop `train.negatives`, or use triplets")
+        if self.data.config == "pairs" and self.train.losses.taught:
+            raise ValueError(
+                "`data.config: pairs` has no teacher's scores: use triplets, or the contrastive loss alone"
+            )
         if self.base.max_length and (self.train.max_length or 0) > self.base.max_length:
             raise ValueError(
                 "`train.max_length` is above `base.max_length`: the model would never see that much in use"
+            )
+        development = self.train.development.others if self.train.development else []
+        if both := sorted(set(development) & set(self.evaluate.tasks)):
+            raise ValueError(
+                f"`train.development.tasks` has {', '.join(both)}: the model would be chosen on its own test"
             )
         return self

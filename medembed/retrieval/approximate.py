@@ -13,7 +13,7 @@ from medembed.errors import InputError
 from medembed.retrieval.embeddings import Embeddings, Floats, Integers
 from medembed.retrieval.search import NONE, scores_at
 
-PROBES = 16  # lists that a query looks into
+PROBES = 12  # lists that a query looks into
 SAMPLE = 40  # passages a list that k-means is trained on: FAISS warns below 39
 BLOCK = 50_000  # passages added at a time
 SEED = 1234
@@ -36,7 +36,7 @@ def faiss() -> Any:
 class Index:
     """Lists of passages, about √P of them."""
 
-    def __init__(self, passages: Embeddings | Floats, probes: int = PROBES) -> None:
+    def __init__(self, passages: Embeddings | Floats) -> None:
         """
         Raises:
             InputError: FAISS is not installed.
@@ -48,7 +48,7 @@ class Index:
         quantizer = library.IndexFlatIP(dimensions)
         kind = library.ScalarQuantizer.QT_fp16  # exact for what `encode` makes
         self._index = library.IndexIVFScalarQuantizer(quantizer, dimensions, lists, kind, library.METRIC_INNER_PRODUCT)
-        self._index.nprobe = min(probes, lists)
+        self._index.nprobe = min(PROBES, lists)
         self._index.cp.seed, self._index.cp.spherical = SEED, True
         sample = np.random.default_rng(SEED).choice(count, min(count, SAMPLE * lists), replace=False)
         self._index.train(passages[np.sort(sample)].astype(np.float32))

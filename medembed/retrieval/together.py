@@ -49,11 +49,13 @@ def leading() -> Iterator[None]:
 
 
 def share(job: Job, model: Any, distinct: pa.Array) -> None:
-    """Encode the `distinct` texts with all processes that `follow`, into blocks on disk.
+    """Encode the `distinct` texts with all processes that `follow`, into blocks on disk. In one that has followed all is done.
 
     Raises:
         RunError: what any of them raised.
     """
+    if launched() > 1 and not processes().is_main_process:
+        return None
     if not _followed:
         return _fill(job, model, distinct, 0, 1)
     with replacing(_texts(job)) as temporary, pa.OSFile(str(temporary), "wb") as file:

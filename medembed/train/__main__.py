@@ -1,6 +1,7 @@
 """`accelerate launch [--config_file YAML] -m medembed.train RECIPE [key=value ...] [--run-dir DIR]`, in every process of the launch.
 
 The main process owns the run folder, measures the base, and writes model and record; the others wait for it, then train along.
+Exit codes are those of `medembed`: 143 after SIGTERM.
 """
 
 import logging
@@ -8,27 +9,26 @@ import sys
 import warnings
 
 from medembed import stages
-from medembed.errors import InputError, MedEmbedError
-from medembed.processes import arguments, processes
+from medembed.errors import InputError, MedEmbedError, Stopped
+from medembed.processes import OfOneProcess, arguments, processes
 from medembed.recipe import ModelRecipe
 from medembed.recipe_file import load
 from medembed.run import Record, Run
-from medembed.train import clean, follow, start_together
-from medembed.train.launch import report_to_launcher, stop_with_launcher
+from medembed.train import clean, follow, start_together, stopping
+from medembed.train.launch import leash, tell_launcher
 
 
 def main() -> None:
-    stop_with_launcher()
-    options = arguments("train", "Triplets → model.")
+    stopping.listen(leash())
     try:
+        options = arguments("train", "Triplets → model.")
         recipe = load(options.recipe, tuple(options.overrides))
         if not isinstance(recipe, ModelRecipe):
             raise InputError.of(f"is the recipe of a {recipe.kind}; only models are trained", str(options.recipe))
         _train(recipe, Run(recipe, options.run_dir))
-    except MedEmbedError as error:
-        if processes().is_main_process and not report_to_launcher(error):
-            for fault in error.faults:
-                sys.stderr.write(f"error: {fault}\n")
+    except (MedEmbedError, Stopped) as error:
+        if processes().is_main_process or isinstance(error, OfOneProcess):
+            _tell(error)
         sys.exit(error.exit_code)
 
 
@@ -50,6 +50,13 @@ def _train(recipe: ModelRecipe, run: Run) -> None:
 def _already_done(record: Record) -> None:
     logging.getLogger("medembed.train").info("train was done before: same recipe, same inputs")
     start_together(there_is_work=False)
+
+
+def _tell(error: MedEmbedError | Stopped) -> None:
+    if tell_launcher(error):
+        return
+    lines = [f"error: {fault}" for fault in error.faults] if isinstance(error, MedEmbedError) else [str(error)]
+    sys.stderr.write("".join(f"{line}\n" for line in lines))
 
 
 if __name__ == "__main__":

@@ -40,6 +40,10 @@ class GlobalBatches(BatchSampler):  # type: ignore[misc]
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
+    def rows_of(self, first: int, last: int) -> list[int]:
+        """The rows of this epoch's batches from `first` to before `last`."""
+        return self._epoch()[first:last].ravel().tolist()
+
     def __len__(self) -> int:
         return self.steps * self._processes
 

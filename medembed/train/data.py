@@ -1,21 +1,21 @@
 """The rows that a model is trained on: `recipe.data` in; query, positive, negatives of each row out, and where they came from.
 
 Three places, one layout: the run folder of a dataset recipe, a local folder laid out as a published dataset, or such a repository
-on the Hub, which is downloaded at a commit. Rows that cannot teach (an empty text, a text twice in a row) are rejected; a row that
-has fewer negatives than others has its last one again for those that are missing.
+on the Hub, which is downloaded at a commit. Rows that cannot teach (an empty text, a text twice in a row, no teacher scores where a
+loss needs them) are rejected; a row that has fewer negatives than others has empty texts for them, which no loss looks at.
 """
 
 import hashlib
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset
+from numpy.typing import NDArray
 
 from medembed.errors import InputError
 from medembed.provenance import manifest
@@ -25,6 +25,13 @@ from medembed.rows import Reject
 from medembed.run import Run, read_json, sha256
 from medembed.train.batches import Ids
 
+if TYPE_CHECKING:
+    from medembed.train.guide import Guided
+
+Flags = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+
+LABEL = "label"  # the column that the trainer hands to the loss: a row's number, for whatever else is known of the row
 MUST_HAVE = 3  # of a row's texts: query, positive and one negative, where negatives are used
 MADE_BY = {"triplets": ("mine", "triplets-train"), "pairs": ("curate", "pairs-train")}  # config → stage and table
 
@@ -41,12 +48,27 @@ class Found:
 
 @dataclass
 class Rows:
-    """Training rows, and which of their texts are equal: `texts` (rows, 2 + negatives) has equal numbers for those."""
+    """Training rows; which of their texts are equal, and missing; what teacher and guide think of them."""
 
-    dataset: Dataset  # columns query, positive, negative_1 … negative_n, in this order
-    texts: Ids
+    dataset: Dataset  # columns query, positive, negative_1 … negative_n, in this order, and the row's number as label
+    texts: Ids  # (rows, 2 + negatives): equal numbers for equal texts
+    missing: Flags  # (rows, negatives)
+    teacher: Floats | None  # (rows, 1 + negatives): its logits for positive and negatives, NaN for a missing one
     rejects: list[Reject]
     offered: int  # rows that the dataset has, before rejects and `limit`
+    numbers: Ids  # of each row, its place in the dataset, from 1
+    passage_ids: pa.ChunkedArray | None
+    guide: "Guided | None" = None
+
+    @property
+    def columns(self) -> list[str]:
+        """Those of texts."""
+        return [name for name in self.dataset.column_names if name != LABEL]
+
+    def named(self, rows: list[int]) -> list[str]:
+        """What errors call these rows: never by their texts."""
+        ids = self.passage_ids.take(rows).to_pylist() if self.passage_ids else [None] * len(rows)
+        return [f"row {self.numbers[row]}" + (f" ({of})" if of else "") for row, of in zip(rows, ids, strict=True)]
 
 
 def find(data: Data, run: Run) -> Found:
@@ -64,28 +86,40 @@ def find(data: Data, run: Run) -> Found:
     return Found(folder.name, _hash(files), files, _provenance(folder))
 
 
-def read(found: Found, data: Data, negatives: int | None, seed: int) -> Rows:
-    """The rows of a dataset with their first `negatives` hard negatives (all when none).
+def read(found: Found, data: Data, negatives: int | None, seed: int, *, taught: bool = False) -> Rows:
+    """The rows of a dataset with their first `negatives` hard negatives (all when none); where they are `taught`, with teacher scores.
 
     Raises:
-        InputError: unreadable files, columns that do not fit, no row left.
+        InputError: unreadable files, columns that do not fit, no teacher scores or negatives where they are needed, no row left.
     """
     table = _table(found, data)
     columns = _columns(table.schema, found, data, negatives)
     texts = _text_ids(table, columns)
+    missing = texts[:, 2:] < 0
     reasons = {"empty text": _blank(table, columns), "a text twice in the row": _repeated(texts)}
+    teacher = _teacher_scores(table, missing, found) if taught else None
+    if teacher is not None:
+        reasons["no teacher scores"] = (np.isnan(teacher[:, 1:]) > missing).any(axis=1) | np.isnan(teacher[:, 0])
     rejects = [
         Reject(reason, f"{found.name}:{row + 1}", "")
         for reason, guilty in reasons.items()
         for row in np.flatnonzero(guilty)
     ]
-    table, texts = _filled(table, columns, texts)
     kept = np.flatnonzero(~np.logical_or.reduce(list(reasons.values())))
     if not len(kept):
         raise InputError.of(f"of {len(table)} rows none can be trained on", found.name)
     if data.limit:
         kept = np.sort(np.random.default_rng(seed).permutation(kept)[: data.limit])
-    return Rows(Dataset(table.select(columns).take(kept)), texts[kept], rejects, len(table))
+    return Rows(
+        Dataset(_filled(table, columns).take(kept).append_column(LABEL, pa.array(np.arange(len(kept))))),
+        np.where(texts < 0, texts.max() + 1, texts)[kept],  # what is missing is one text: the empty one
+        missing[kept],
+        None if teacher is None else teacher[kept],
+        rejects,
+        len(table),
+        kept + 1,
+        table["passage_id"].take(kept) if "passage_id" in table.column_names else None,
+    )
 
 
 def _of_recipe(data: Data, run: Run) -> Found:
@@ -106,7 +140,7 @@ def _on_the_hub(data: Data) -> Found:
 
     where = f"{data.dataset}@{data.revision or 'main'}"
     try:
-        wanted = [f"{data.config}/train-*.parquet", "provenance.json"]
+        wanted = [f"{data.config}/{split}-*.parquet" for split in ("train", "dev")] + ["provenance.json"]
         folder = Path(
             snapshot_download(data.dataset, repo_type="dataset", revision=data.revision, allow_patterns=wanted)
         )
@@ -192,15 +226,34 @@ def _repeated(texts: Ids) -> Any:
     return ((texts[:, 1:] == texts[:, :-1]) & (texts[:, 1:] >= 0)).any(axis=1)
 
 
-def _filled(table: pa.Table, columns: list[str], texts: Ids) -> tuple[pa.Table, Ids]:
-    """The rows and their texts' numbers, with the last negative of a row in place of those that it lacks.
+def _teacher_scores(table: pa.Table, missing: Flags, found: Found) -> Floats:
+    """The teacher's logits for each row's positive and negatives, NaN where there is none that is finite: (rows, 1 + negatives).
 
-    A batch needs as many texts of each row. What stands k times in a row weighs as if it scored `temperature × log k` higher, for all
-    queries of the batch; the last negative is the easiest one, where that does least harm. Any other text could be an answer.
+    Raises:
+        InputError: there are no negatives, or no such columns of numbers, or nothing in them.
     """
-    texts = texts.copy()
-    for at, (before, name) in enumerate(pairwise(columns[MUST_HAVE - 1 :]), start=MUST_HAVE):
-        filled = pc.coalesce(table[name], table[before])
-        table = table.set_column(table.schema.get_field_index(name), name, filled)
-        texts[:, at] = np.where(texts[:, at] < 0, texts[:, at - 1], texts[:, at])
-    return table, texts
+    negatives = missing.shape[1]
+    if not negatives:
+        mend = "Raise `train.negatives`, or leave `distil` and `margin_mse` out of `train.losses`."
+        raise InputError.of("rows without negatives have nothing to compare a teacher's scores with", found.name, mend)
+    try:
+        positive = table["positive_teacher_score"].cast(pa.float32())
+        lists = table["negative_teacher_scores"].cast(pa.list_(pa.float32()))
+    except (KeyError, pa.ArrowException):  # no such columns, or none of numbers
+        positive = pa.chunked_array([pa.nulls(len(table), pa.float32())])
+        lists = pa.chunked_array([pa.nulls(len(table), pa.list_(pa.float32()))])
+    padded = pc.list_slice(pc.coalesce(lists, pa.scalar([], lists.type)), 0, negatives, return_fixed_size_list=True)
+    each = [np.asarray(chunk.flatten(), np.float32).reshape(-1, negatives) for chunk in padded.chunks]
+    scores = np.column_stack([np.asarray(positive, np.float32), np.concatenate(each)])
+    scores[~np.isfinite(scores)] = np.nan
+    scores[:, 1:][missing] = np.nan
+    if np.isnan(scores[:, :2]).any(axis=1).all():
+        what = "no row has a teacher's scores, which `distil` and `margin_mse` learn from"
+        mend = "Mine with a teacher (`mine.teacher` of the dataset's recipe), or leave both out of `train.losses`."
+        raise InputError.of(what, found.name, mend)
+    return scores
+
+
+def _filled(table: pa.Table, columns: list[str]) -> pa.Table:
+    """The texts, empty where a row lacks a negative: a batch needs as many of each row."""
+    return pa.table({name: table[name].fill_null("") for name in columns})

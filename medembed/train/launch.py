@@ -1,7 +1,7 @@
 """What `medembed train` does: start `accelerate launch -m medembed.train RECIPE` as a child, and bring back what went wrong in it.
 
-The launcher stands between us and the training processes and passes on neither exit codes nor our end. So faults come back through
-a file, and the processes read a pipe that closes when we are gone, be it by kill -9.
+The launcher stands between us and the training processes and passes on neither exit codes nor our end. So what they have to tell
+comes back through files, and they read a pipe: when its end is reached, be it by kill -9 of this process, they stop in good order.
 """
 
 import json
@@ -10,14 +10,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from medembed.errors import Fault, InputError, MedEmbedError, RunError
+import filelock
 
-_FAULTS = "MEDEMBED_LAUNCHER_FAULTS"  # in a child of ours: the file for its faults
+from medembed.errors import Fault, InputError, MedEmbedError, RunError, Stopped
+
+_TOLD = "MEDEMBED_TOLD_TO_LAUNCHER"  # in a child of ours: the folder for what its processes tell
 
 
 def launch(recipe: Path, overrides: tuple[str, ...], run_folder: Path, config_file: Path | None = None) -> None:
@@ -25,41 +26,40 @@ def launch(recipe: Path, overrides: tuple[str, ...], run_folder: Path, config_fi
 
     Raises:
         MedEmbedError: what the training said, or that it ended without a word.
+        Stopped: this process or one of the training was sent SIGTERM.
     """
     with tempfile.TemporaryDirectory() as folder:
-        faults = Path(folder, "faults.json")
-        code = _run(_command(recipe, overrides, run_folder, config_file), os.environ | {_FAULTS: str(faults)})
-        if faults.exists():
-            raise _error(json.loads(faults.read_text(encoding="utf-8")))
+        code = _run(_command(recipe, overrides, run_folder, config_file), os.environ | {_TOLD: folder}, run_folder)
+        told = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(folder).glob("*.json"))]
+    if told:
+        raise _error(told)
     if code:
         mend = "The cause stands above. The same command goes on from the last checkpoint."
         raise RunError.of(f"the training processes ended with code {code}", "accelerate launch", mend)
 
 
-def report_to_launcher(error: MedEmbedError) -> bool:
-    """Leave the faults to the process that called `launch`; False when there is none."""
-    if (path := os.environ.get(_FAULTS)) is None:
+def tell_launcher(error: MedEmbedError | Stopped) -> bool:
+    """Leave what ends this process to the one that called `launch`; False when there is none."""
+    if (folder := os.environ.get(_TOLD)) is None:
         return False
-    faults = {"exit_code": error.exit_code, "faults": [asdict(fault) for fault in error.faults]}
-    Path(path).write_text(json.dumps(faults), encoding="utf-8")
+    faults = [asdict(fault) for fault in error.faults] if isinstance(error, MedEmbedError) else [{"what": str(error)}]
+    told = {"exit_code": error.exit_code, "faults": faults}
+    Path(folder, f"{os.getpid()}.json").write_text(json.dumps(told), encoding="utf-8")
     return True
 
 
-def stop_with_launcher() -> None:
-    """End this process when the one that called `launch` is gone."""
-    if _FAULTS in os.environ:
-        threading.Thread(target=_wait_for_the_end, daemon=True).start()
+def leash() -> int | None:
+    """The file that ends when the process that called `launch` does; None when there is none."""
+    return 0 if _TOLD in os.environ else None
 
 
-def _wait_for_the_end() -> None:
-    while os.read(0, 1):
-        pass
-    os._exit(1)
-
-
-def _error(told: dict[str, Any]) -> MedEmbedError:
-    kind = InputError if told["exit_code"] == InputError.exit_code else RunError
-    return kind(*(Fault(**fault) for fault in told["faults"]))
+def _error(told: list[dict[str, Any]]) -> MedEmbedError | Stopped:
+    """What several processes told, as one."""
+    faults = dict.fromkeys(Fault(**fault) for each in told for fault in each["faults"])
+    codes = {each["exit_code"] for each in told}
+    if codes == {Stopped.exit_code}:
+        return Stopped("; ".join(fault.what for fault in faults))
+    return (InputError if codes == {InputError.exit_code} else RunError)(*faults)
 
 
 def _command(recipe: Path, overrides: tuple[str, ...], run_folder: Path, config_file: Path | None) -> list[str]:
@@ -85,21 +85,27 @@ def _one_for_each_gpu() -> list[str]:
     ]
 
 
-def _run(command: list[str], environment: dict[str, str]) -> int:
-    """Run `command` in a process group of its own; Ctrl-C and SIGTERM end the group, and then us."""
-    before = signal.signal(signal.SIGTERM, _leave)
+def _run(command: list[str], environment: dict[str, str], run_folder: Path) -> int:
+    """Run `command` in a process group of its own until all of it has ended. SIGTERM and Ctrl-C let it stop in good order."""
     child = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True)
+    assert child.stdin
+    pipe = child.stdin
+    before = signal.signal(signal.SIGTERM, lambda *_: pipe.close())
     try:
-        return child.wait()
-    except BaseException:
-        os.killpg(child.pid, signal.SIGTERM)
-        child.wait()
+        code = child.wait()
+        if (
+            code < 0 and run_folder.exists()
+        ):  # killed alone: the process that it started may still write its last checkpoint
+            with filelock.FileLock(run_folder / ".lock"):
+                pass
+        return code
+    except KeyboardInterrupt:
+        pipe.close()
+        try:
+            child.wait()
+        except KeyboardInterrupt:  # a second one waits for nothing
+            os.killpg(child.pid, signal.SIGKILL)
         raise
     finally:
-        if child.stdin:
-            child.stdin.close()
+        pipe.close()
         signal.signal(signal.SIGTERM, before)
-
-
-def _leave(number: int, _: Any) -> None:
-    sys.exit(128 + number)

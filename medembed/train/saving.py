@@ -11,7 +11,7 @@ from medembed.train.trainer import Trained
 
 def save(trained: Trained, recipe: ModelRecipe, run: Run) -> None:
     """Write the base with its new weights: tokenizer, prompts, pooling and max length are the base's, not those of training."""
-    model = models.load(recipe.base, device="cpu")
+    model = models.load(recipe.base, device="cpu", method=recipe.train.method)
     model.load_state_dict(trained.weights)
     temporary, final = run.path("train", ".model.tmp"), run.path("train", "model")
     shutil.rmtree(temporary, ignore_errors=True)

@@ -1,27 +1,40 @@
-"""Model and rows → trained weights, by sentence-transformers' trainer: cached multiple-negatives ranking loss, linear schedule.
+"""Model and rows → trained weights, by the trainers of sentence-transformers, with a linear schedule. Runs alike in each process.
 
-Runs alike in each process. What is ours: global batches, checkpoints that are known to be whole, no text of the data in any file,
-and a stop at the first loss that is not a number.
+What is ours, and the same for one vector a text and for one a token: global batches, checkpoints that are known to be whole, no text
+of the data in any file, and errors that say what to change.
 """
 
+import copy
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
+from sentence_transformers.base.trainer import BaseTrainer
+from sentence_transformers.multi_vector_encoder import (
+    MultiVectorEncoder,
+    MultiVectorEncoderTrainer,
+    MultiVectorEncoderTrainingArguments,
+)
 from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
-from transformers import PrinterCallback
+from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.training_args import ParallelMode
 
-from medembed.errors import RunError
-from medembed.processes import processes
+from medembed.errors import RunError, Stopped
+from medembed.processes import OfOneProcess, is_lost_peer, processes, sharded
 from medembed.recipe import Train
+from medembed.train import stopping
 from medembed.train.batches import GlobalBatches
-from medembed.train.callbacks import Bar, Epochs
-from medembed.train.checkpoints import CompletionMark, full_disk_is_seen
+from medembed.train.callbacks import Epochs, FiniteLoss, Progress, StopAfterStep, randomness_untouched
+from medembed.train.checkpoints import KEPT, CompletionMark, full_disk_is_seen, loading_is_told
 from medembed.train.data import Rows
 from medembed.train.losses import loss_of
+
+Model: TypeAlias = SentenceTransformer | MultiVectorEncoder
 
 
 @dataclass
@@ -33,19 +46,30 @@ class Trained:
 
 
 def fit(
-    model: SentenceTransformer, rows: Rows, batches: GlobalBatches, train: Train, checkpoints: Path, resume: Path | None
+    model: Model,
+    rows: Rows,
+    batches: GlobalBatches,
+    train: Train,
+    checkpoints: Path,
+    resume: Path | None,
+    callbacks: Iterable[TrainerCallback] = (),
 ) -> Trained:
     """Train `model` in place, from the checkpoint `resume` where there is one.
 
     Raises:
-        RunError: a loss that is not finite.
+        RunError: a loss that is not finite, memory or disk that does not suffice, a checkpoint that cannot be loaded.
+        Stopped: SIGTERM was heard; a checkpoint of the last step stands.
     """
-    world = processes().num_processes
-    if train.max_length:
-        model.max_seq_length = train.max_length
-    args = SentenceTransformerTrainingArguments(
+    trainer_class, arguments_class = TRAINERS[train.method]
+    if train.report_to:
+        _send_reports_to(checkpoints.parent)
+    if sharded():
+        _make_shardable(model)
+    args = arguments_class(
+        **_lengths(model, train),
         output_dir=str(checkpoints),
         per_device_train_batch_size=batches.batch_size,
+        gradient_accumulation_steps=train.accumulation,
         num_train_epochs=train.epochs,
         max_steps=train.max_steps or -1,
         learning_rate=train.learning_rate,
@@ -54,28 +78,62 @@ def fit(
         weight_decay=train.weight_decay,
         bf16=train.precision == "bf16",
         fp16=train.precision == "fp16",
+        activation_checkpointing=train.activation_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False} if train.activation_checkpointing else None,
+        torch_compile=train.compile,
         use_cpu=not torch.cuda.is_available(),
         seed=train.seed,
-        prompts=_prompts_by_column(model, rows.dataset.column_names),
+        prompts=_prompts_by_column(model, rows.columns),
         dataloader_drop_last=True,
         save_strategy="steps",
         save_steps=train.save_steps,
-        save_total_limit=2,
+        save_total_limit=KEPT,
         logging_steps=1,
         logging_nan_inf_filter=False,
-        report_to=[],
-        disable_tqdm=True,  # it prints each loss; ours is `_Bar`
+        report_to=train.report_to,
+        project="medembed",
+        run_name=checkpoints.parents[1].name,
+        disable_tqdm=True,  # it prints each loss; ours is `Progress`
     )
-    if world > 1 and args.parallel_mode != ParallelMode.DISTRIBUTED:
+    if processes().num_processes > 1 and args.parallel_mode != ParallelMode.DISTRIBUTED:
         raise AssertionError("several processes that do not train together")
-    trainer = _Trainer(model=model, args=args, train_dataset=rows.dataset, loss=loss_of(train, model), batches=batches)
+    trainer = trainer_class(
+        model=model, args=args, train_dataset=rows.dataset, loss=loss_of(train, model, rows), batches=batches
+    )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    ours = [
+        Epochs(batches, train.accumulation),
+        FiniteLoss(rows, batches, train.accumulation, checkpoints.parent),
+        StopAfterStep(),
+        CompletionMark(),
+        *callbacks,
+    ]
+    if trainer.is_world_process_zero():
+        ours.append(Progress(train.batch_size * train.accumulation))
+    for callback in ours:
+        trainer.add_callback(callback)
+    with stopping.after_the_step(), _failure_is_told(train):
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    done, wanted = trainer.state.global_step, trainer.state.max_steps
+    if done < wanted:
+        raise Stopped(
+            f"stopped after step {done} of {wanted}, whose checkpoint is saved; the same command goes on from there"
+        )
+    weights = trainer.accelerator.get_state_dict(trainer.model)
     return Trained(weights, [entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
 
 
-def _prompts_by_column(model: SentenceTransformer, columns: list[str]) -> dict[str, str]:
+def _lengths(model: Model, train: Train) -> dict[str, int]:
+    """Set the number of tokens that texts are cut to: on the model, or as an argument where queries have a length of their own."""
+    if not train.max_length:
+        return {}
+    if train.method == "late-interaction":
+        return {"max_length": train.max_length}
+    model.max_seq_length = train.max_length
+    return {}
+
+
+def _prompts_by_column(model: Model, columns: list[str]) -> dict[str, str]:
     """The prompt that each column is trained with: the one that `encode_query` and `encode_document` would use."""
 
     def prompt(*names: str) -> str:
@@ -86,16 +144,54 @@ def _prompts_by_column(model: SentenceTransformer, columns: list[str]) -> dict[s
     return {name: text for name in columns if (text := query if name == "query" else document)}
 
 
-class _Trainer(SentenceTransformerTrainer):  # type: ignore[misc]
-    """The library's trainer with our batches and without its model card."""
+def _make_shardable(model: Model) -> None:
+    """Tell Accelerate what it cannot find in a model of sentence-transformers: which of its parts are sharded, each as a whole."""
+    backbone = model[0].model
+    os.environ.setdefault("FSDP_TRANSFORMER_CLS_TO_WRAP", ",".join(backbone._no_split_modules or ()))
+    if pooler := getattr(
+        backbone, "pooler", None
+    ):  # no loss reaches it, and a state of the optimizer without it is refused
+        pooler.requires_grad_(False)
+    # It would take the module `Normalize`, which has no weights, for a layer norm and fail: here it looks for one and finds none.
+    model.base_model_prefix = "none"
+
+
+def _send_reports_to(folder: Path) -> None:
+    """Where `report_to` writes, if the user's environment says nothing else: by default it would be removed with the checkpoints."""
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(folder / "tensorboard"))
+    os.environ.setdefault("WANDB_DIR", str(folder))
+    os.environ.setdefault("WANDB_PROJECT", "medembed")
+
+
+@contextmanager
+def _failure_is_told(train: Train) -> Iterator[None]:
+    """Say what to lower when there is no memory left, for which torch has no error of its own on the CPU; and who failed first."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if is_lost_peer(error):
+            raise RunError.of(
+                "another of the processes has ended", "train", "What that one says is the cause."
+            ) from error
+        if type(error) is RuntimeError and "DefaultCPUAllocator" not in str(error):
+            raise
+        mends = [f"lower `train.mini_batch_size` ({train.mini_batch_size}), which changes no result"]
+        if not train.activation_checkpointing:
+            mends.append("set `train.activation_checkpointing: true`, which changes none either")
+        mends.append(f"lower `train.max_length` ({train.max_length or 'the base has its own'})")
+        if train.lora is None:
+            mends.append("use `train.lora`")
+        raise OfOneProcess.of("out of memory", "train", f"In this order: {'; '.join(mends)}.") from error
+
+
+class _Ours(BaseTrainer):  # type: ignore[misc]
+    """A trainer of the library with our batches, without its model card, and with checkpoints that can be trusted."""
 
     def __init__(self, *, batches: GlobalBatches, **settings: Any) -> None:
-        super().__init__(**settings)
         self._batches = batches
-        self.add_callback(Epochs(batches))
-        self.add_callback(CompletionMark())
-        if self.is_world_process_zero():
-            self.add_callback(Bar())
+        # Sharded weights cannot be saved as a model: a copy takes them when they are gathered.
+        self._whole = copy.deepcopy(settings["model"]).cpu() if sharded() and processes().is_main_process else None
+        super().__init__(**settings)
 
     def get_batch_sampler(self, *_: Any, **__: Any) -> GlobalBatches:
         return self._batches
@@ -103,16 +199,53 @@ class _Trainer(SentenceTransformerTrainer):  # type: ignore[misc]
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """No card here: the library's would quote training texts. `publish` writes the one that readers see."""
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        loss: torch.Tensor = super().training_step(*args, **kwargs)
-        if not torch.isfinite(loss):
-            mend = "Lower `train.learning_rate`, raise `train.temperature`, or train in another `train.precision`."
-            raise RunError.of(f"the loss is {loss.item()} at step {self.state.global_step + 1}", "train", mend)
-        return loss
+    def _run_epoch(self, **settings: Any) -> None:
+        """The library does one step more when it resumes from the last checkpoint of a run that ends within an epoch."""
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(**settings)
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        self.model.save_pretrained(output_dir, create_model_card=False)
+    def _maybe_log_save_evaluate(self, *settings: Any, **named: Any) -> None:
+        """Whoever measures a checkpoint, in the main process, leaves no trace in the training; the others wait at their next step."""
+        with randomness_untouched() if self.control.should_save else nullcontext():
+            super()._maybe_log_save_evaluate(*settings, **named)
 
-    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+    def _save(self, output_dir: str, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        """`state_dict`: the whole weights, where each process has a shard of them (FSDP)."""
+        if not self.args.should_save:
+            return
+        if self._whole is not None and state_dict is not None:
+            self._whole.load_state_dict(state_dict)
+        (self._whole or self.model).save_pretrained(output_dir, create_model_card=False)
+
+    def _save_checkpoint(self, *settings: Any, **named: Any) -> None:
         with full_disk_is_seen(Path(self.args.output_dir)):
-            super()._save_checkpoint(*args, **kwargs)
+            super()._save_checkpoint(*settings, **named)
+
+    def _load_from_checkpoint(self, checkpoint: str, sharded_model: Any = None) -> None:
+        with loading_is_told(Path(checkpoint)):
+            if sharded_model is None:
+                super()._load_from_checkpoint(checkpoint)
+            else:  # sentence-transformers' own cannot: it loads a model, which has no shards
+                Trainer._load_from_checkpoint(self, checkpoint, sharded_model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with loading_is_told(Path(checkpoint or "")):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with loading_is_told(Path(checkpoint or "")):
+            super()._load_rng_state(checkpoint)
+
+
+class _DenseTrainer(_Ours, SentenceTransformerTrainer):  # type: ignore[misc]
+    """One vector a text."""
+
+
+class _LateInteractionTrainer(_Ours, MultiVectorEncoderTrainer):  # type: ignore[misc]
+    """One vector a token."""
+
+
+TRAINERS = {
+    "dense": (_DenseTrainer, SentenceTransformerTrainingArguments),
+    "late-interaction": (_LateInteractionTrainer, MultiVectorEncoderTrainingArguments),
+}

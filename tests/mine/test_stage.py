@@ -15,6 +15,7 @@ from medembed.errors import InputError, RunError
 from medembed.mine.corpus import read_corpus
 from medembed.mine.report import edges
 from medembed.recipe import Mine
+from medembed.retrieval import approximate
 from medembed.rows import CORPUS
 from tests.mine.conftest import Mined
 
@@ -79,6 +80,31 @@ def test_a_row_with_fewer_negatives_is_kept_filled_or_rejected_as_the_recipe_say
     assert filled.counts["filled at random"] > 0
     assert filled.counts["triplets"] > dropped.counts["triplets"]
     assert all(len(row["negative_ids"]) == 3 for row in run.read("mine", "triplets-train").to_pylist())
+
+
+def test_an_index_that_finds_fewer_gives_the_row_what_the_recipe_says(
+    mine: Mined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approximate, "PROBES", 1)  # of 6 lists: a query sees about 7 of 40 passages
+    said: dict[str, Any] = {
+        "passages": 40,
+        "exact_up_to": 39,
+        "negatives": 6,
+        "ranks": [1, 40],
+        "relative_margin": None,
+    }
+    kept, run = mine("keep", fewer="keep", **said)
+    rows = run.read("mine", "triplets-train").to_pylist()
+    assert kept.facts["candidates"]["in all"] < 40 * 40
+    assert 0 < sum(len(row["negative_ids"]) < 6 for row in rows) <= kept.counts["with fewer negatives"]
+    for row in rows:
+        assert row["passage_id"] not in row["negative_ids"]
+        assert np.isfinite(row["negative_scores"]).all()
+        assert all(row[f"negative_{n + 1}"] for n in range(len(row["negative_ids"])))
+
+    filled, run = mine("fill", fewer="fill", **said)
+    assert filled.counts["filled at random"] > 0
+    assert all(len(set(row["negative_ids"])) == 6 for row in run.read("mine", "triplets-train").to_pylist())
 
 
 def test_the_record_tells_of_scores_ranks_and_what_was_left_out(mine: Mined) -> None:

@@ -172,6 +172,7 @@ def model_run(
     publish: dict[str, Any],
     upstream: dict[str, Any] | None = None,
     name: str = "tiny-embed",
+    verdict: str = "WIN",
 ) -> tuple[Recipe, Run]:
     """A «trained» model, results on one local task, and what a trainer leaves beside the model."""
     from medembed.models import weights_hash
@@ -224,7 +225,7 @@ def model_run(
             "tuned": {"name": name, "revision": revision},
             "tasks": {"tiny-task": {**scores, "queries": 12, "passages": 4}},
             "average": score,
-            "verdict": "WIN",
+            "verdict": verdict,
         }
         _stage(run, "evaluate", {}, None, {"queries": 12, "passages": 4}, facts)
     return recipe, run

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from medembed import publish, stages
-from medembed.errors import InputError
+from medembed.errors import InputError, RunError
 from medembed.provenance import manifest
 from medembed.publish import gates, push
 from medembed.recipe import DatasetRecipe
@@ -57,6 +57,23 @@ def test_a_published_model_embeds_as_the_trained_one_and_answers(tmp_path: Path,
     }
     assert sorted(record.facts["files"]) == sorted(push.files_of(target))
     assert "results/" in "".join(push.files_of(target))
+
+
+def test_a_model_of_late_interaction_is_proved_and_asked_by_its_own_similarity(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    from medembed import models
+    from medembed.recipe import Model
+
+    late = models.load(Model(model=str(tiny_model)), device="cpu", method="late-interaction")
+    late.save_pretrained(str(tmp_path / "late"), create_model_card=False)
+    target = tmp_path / "hub/tiny-colbert"
+    recipe, run = model_run(tmp_path, tmp_path / "late", publish={"folder": str(target), "ask": "knee"})
+    record = stages.perform("publish", recipe, run)
+    assert record.facts["loaded_back"] == {"sentences": 4, "equal_within": 1e-5}
+    scores = [passage["score"] for passage in record.facts["asked"]["passages"]]
+    assert len(scores) == 3 and 1 < scores[2] <= scores[0] <= 3  # MaxSim over [CLS], knee and [SEP]
+    assert (target / "1_Dense/model.safetensors").is_file()
 
 
 def test_nothing_that_a_trainer_wrote_about_its_data_is_published(tmp_path: Path, tiny_model: Path) -> None:
@@ -122,18 +139,33 @@ def test_a_folder_that_is_not_this_artifact_is_refused_and_left_alone(tmp_path: 
     assert {path: file.read_text() for path, file in push.files_of(target).items()} == {name: content}
 
 
+def _deliver(folder: Path, target: Path) -> None:
+    with push.candidate(folder, target, MINE):
+        push.promote(folder, target, MINE)
+
+
 def test_a_place_that_cannot_be_a_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file"):
-        push.to_folder(_artifact(tmp_path / "v1", "one"), tmp_path / "file", MINE)
+        _deliver(_artifact(tmp_path / "v1", "one"), tmp_path / "file")
     with pytest.raises(InputError, match="is a file"):
-        push.to_folder(tmp_path / "v1", tmp_path / "file" / "below", MINE)
+        _deliver(tmp_path / "v1", tmp_path / "file" / "below")
+
+
+def test_a_candidate_that_is_not_proved_leaves_what_was_published(tmp_path: Path) -> None:
+    old, new, target = _artifact(tmp_path / "v1", "one"), _artifact(tmp_path / "v2", "two"), tmp_path / "hub"
+    _deliver(old, target)
+    with pytest.raises(RunError, match="no proof"), push.candidate(new, target, MINE) as candidate:
+        assert _texts(Path(candidate.name)) == _texts(new)
+        raise RunError.of("no proof")
+    assert _texts(target) == _texts(old)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hub", "v1", "v2"]
 
 
 def test_a_new_version_replaces_the_old_one_as_a_whole(tmp_path: Path) -> None:
     target = tmp_path / "hub"
-    push.to_folder(_artifact(tmp_path / "v1", "one", "dropped later"), target, MINE)
-    push.to_folder(_artifact(tmp_path / "v2", "two"), target, MINE)
+    _deliver(_artifact(tmp_path / "v1", "one", "dropped later"), target)
+    _deliver(_artifact(tmp_path / "v2", "two"), target)
     assert _texts(target) == _texts(tmp_path / "v2")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hub", "v1", "v2"]
 
@@ -143,7 +175,7 @@ def test_a_delivery_that_was_cut_off_is_put_right_by_the_next(tmp_path: Path) ->
     shutil.copytree(old, tmp_path / ".hub.outgoing")  # killed between the two renames: the old one is aside
     (tmp_path / ".hub.incoming").mkdir()
     (tmp_path / ".hub.incoming" / "half").write_text("")
-    push.to_folder(new, target, MINE)
+    _deliver(new, target)
     assert _texts(target) == _texts(new)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hub", "v1", "v2"]
 
@@ -298,3 +330,47 @@ def _artifact(folder: Path, *texts: str) -> Path:
 
 def _texts(folder: Path) -> dict[str, str]:
     return {path: file.read_text() for path, file in push.files_of(folder).items()}
+
+
+def test_a_model_that_is_worse_goes_out_with_a_reason_alone(tmp_path: Path, tiny_model: Path) -> None:
+    recipe, run = model_run(tmp_path / "a", tiny_model, publish={"folder": str(tmp_path / "hub")}, verdict="REGRESSION")
+    with pytest.raises(InputError, match="worse than its base"):
+        publish.contents(recipe, run)
+    said = {"folder": str(tmp_path / "hub"), "allow_regression": "smaller, and faster"}
+    recipe, run = model_run(tmp_path / "b", tiny_model, publish=said, verdict="REGRESSION")
+    card = publish.contents(recipe, run)["README.md"]
+    assert isinstance(card, bytes) and "The author's reason: smaller, and faster" in card.decode()
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "modeling.py", "notes.jsonl", "sub/config.json"])
+def test_a_file_that_nobody_expects_is_not_published(tmp_path: Path, tiny_model: Path, name: str) -> None:
+    recipe, run = model_run(tmp_path, tiny_model, publish={"folder": str(tmp_path / "hub")})
+    place = run.path("train", "model") / name
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("{}")
+    with pytest.raises(InputError, match=name):
+        publish.contents(recipe, run)
+
+
+SECRETS = [
+    "hf_" + "a1B2" * 9,
+    "ghp_" + "x" * 36,
+    "AKIA" + "ABCDEFGH12345678",
+    "-----BEGIN RSA PRIVATE KEY-----",
+    "myOwnToken",
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_file_with_a_secret_is_not_published_and_the_secret_not_shown(
+    tmp_path: Path, tiny_model: Path, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "myOwnToken")
+    monkeypatch.setattr(gates, "CHUNK", 512)
+    recipe, run = model_run(tmp_path, tiny_model, publish={"folder": str(tmp_path / "hub")})
+    weights = run.path("train", "model") / "extra.json"
+    for at in (0, 500, 700):  # also across two chunks
+        weights.write_text("x" * at + secret + "y" * 900)
+        with pytest.raises(InputError, match=r"extra\.json") as refused:
+            publish.contents(recipe, run)
+        assert secret not in str(refused.value)

@@ -1,4 +1,4 @@
-"""Publishing to the Hub: exactly one commit, whatever breaks on the way, and the same files come back."""
+"""Publishing to the Hub: main is the old release or the new one, by one commit and one tag, whatever breaks on the way."""
 
 import json
 import os
@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from medembed.provenance import manifest
 from tests.fixtures.hub import OUTSIDER, READER, WRITER, Hub
+from tests.fixtures.hub_store import Repo
 from tests.publish.runs import dataset_run, model_run
 
 REPO = "medembed/tiny"
@@ -19,11 +21,14 @@ DELIVER = """if True:
     import json, logging, sys
     from pathlib import Path
     from medembed.errors import MedEmbedError
-    from medembed.publish.hub import Place, to_hub
+    from medembed.publish.hub import Place, candidate, promote
     logging.basicConfig(level="INFO")
-    folder, repo, private = sys.argv[1:]
+    folder, repo, private, tag, collection = sys.argv[1:]
+    place = Place(repo, "dataset", "tiny", private == "private", tag or None, collection or None)
     try:
-        print("COMMIT", to_hub(Path(folder), Place(repo, "dataset", "tiny", private=private == "private")))
+        with candidate(Path(folder), place, Path(folder).parent) as delivered:
+            print("CANDIDATE", delivered.commit)
+            print("COMMIT", promote(Path(folder), place))
     except MedEmbedError as error:
         print(error)
         sys.exit(error.exit_code)
@@ -57,26 +62,33 @@ def _list_files(folder: Path) -> None:
     (folder / "provenance.json").write_text(json.dumps(manifest))
 
 
-def _start(hub: Hub, folder: Path, *, token: str | None = WRITER, private: bool = False) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", DELIVER, str(folder), REPO, "private" if private else "public"]
+def _start(
+    hub: Hub, folder: Path, *, token: str | None = WRITER, private: bool = False, tag: str = "", collection: str = ""
+) -> "subprocess.Popen[str]":
+    said = ["private" if private else "public", tag, collection]
+    command = [sys.executable, "-c", DELIVER, str(folder), REPO, *said]
     env, pipe = hub.env(token, hub.folder / "home"), subprocess.PIPE
     return subprocess.Popen(command, env=env, stdout=pipe, stderr=subprocess.STDOUT, text=True)
 
 
-def _deliver(hub: Hub, folder: Path, *, token: str | None = WRITER, private: bool = False) -> tuple[int, str]:
-    process = _start(hub, folder, token=token, private=private)
+def _deliver(hub: Hub, folder: Path, *, token: str | None = WRITER, **said: Any) -> tuple[int, str]:
+    process = _start(hub, folder, token=token, **said)
     out, _ = process.communicate(timeout=120)
     assert token is None or token not in out
     return process.returncode, out
 
 
-def _published_once(hub: Hub, folder: Path) -> bool:
-    """One commit after the first one, and just the files of the folder."""
+def _published_once(hub: Hub, folder: Path, *, tag: str = "") -> bool:
+    """One commit after the first one, just the files of the folder, the tag at this commit, and no branch left."""
     repo = hub.repos["dataset", REPO]
     titles = [commit.title for commit in repo.history()]
-    files = {path: repo.read(path) for path in repo.at("main").files if path != ".gitattributes"}
-    sent = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    return titles == ["Publish tiny", "initial commit"] and files == sent
+    once = titles == [f"Publish tiny {tag}".rstrip(), "initial commit"] and list(repo.branches) == ["main"]
+    return once and _holds(repo, folder) and repo.tags == ({tag: repo.at("main").oid} if tag else {})
+
+
+def _holds(repo: Repo, folder: Path, revision: str = "main") -> bool:
+    files = {path: repo.read(path, revision) for path in repo.at(revision).files if path != ".gitattributes"}
+    return files == {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def test_a_run_again_makes_no_second_commit(hub: Hub, artifact: Path) -> None:
@@ -114,12 +126,13 @@ def test_a_connection_that_breaks_is_no_second_commit(
     assert (code, _published_once(hub, artifact)) == (0, True), out
 
 
+@pytest.mark.parametrize("branch", ["candidate-", "main"])
 @pytest.mark.parametrize(("status", "times"), [(500, 2), (412, 1)])
-def test_what_passes_is_waited_for(hub: Hub, artifact: Path, status: int, times: int) -> None:
-    hub.fail("POST", "/commit/", status=status, times=times)
+def test_what_passes_is_waited_for(hub: Hub, artifact: Path, branch: str, status: int, times: int) -> None:
+    hub.fail("POST", f"/commit/{branch}", status=status, times=times)
     code, out = _deliver(hub, artifact)
     assert (code, _published_once(hub, artifact)) == (0, True), out
-    assert hub.requests("POST", "/commit/") == times + 1
+    assert hub.requests("POST", f"/commit/{branch}") == times + 1
 
 
 def test_what_does_not_pass_is_told_and_the_same_command_goes_on(hub: Hub, artifact: Path) -> None:
@@ -136,25 +149,76 @@ def test_somebody_who_commits_all_the_time_is_told_of(hub: Hub, artifact: Path) 
     assert code == 1 and "412" in out and "Somebody else commits" in out
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "how"),
-    [
-        ("POST", "/repos/create", "lost"),
-        ("PUT", "/objects/", "lost"),
-        ("POST", "/commit/", "reset"),
-        ("POST", "/commit/", "lost"),
-    ],
-)
-def test_a_kill_at_any_request_and_a_second_run_are_one_commit(
-    hub: Hub, artifact: Path, method: str, path: str, how: str
+@pytest.mark.slow
+def test_killed_at_each_request_of_a_release_main_is_the_old_or_the_new_one_and_the_next_run_makes_it_one(
+    hub: Hub, artifact: Path, tmp_path: Path
 ) -> None:
-    process: list[subprocess.Popen[str]] = []
-    hub.fail(method, path, how, call=lambda: os.kill(process[0].pid, signal.SIGKILL))  # type: ignore[arg-type]
-    process.append(_start(hub, artifact))
-    process[0].communicate(timeout=120)
-    assert process[0].returncode == -signal.SIGKILL
+    """For each request that changes something: the client is killed before it and after it, then the same command is run."""
+    hub.api.store.collections["medembed/models"] = []
+    said = {"tag": "v2", "collection": "medembed/models"}
+    steps = [
+        ("POST", "/repos/create"),
+        ("POST", "/branch/"),
+        ("POST", "/preupload/"),
+        ("PUT", "/objects/"),
+        ("POST", "/commit/candidate-"),
+        ("GET", "/resolve/"),
+        ("POST", "/commit/main"),
+        ("POST", "/tag/"),
+        ("DELETE", "/branch/"),
+        ("POST", "/collections/"),
+    ]
+    newer = _artifact(tmp_path / "newer", "other rows")
+    for method, path in steps:
+        for how in ("reset", "lost"):
+            hub.repos.clear()
+            hub.api.store.collections["medembed/models"].clear()
+            assert _deliver(hub, artifact, tag="v1")[0] == 0
+            repo = hub.repos["dataset", REPO]
+            old = repo.at("main").oid
+            process: list[subprocess.Popen[str]] = []
+            hub.fail(method, path, how, call=lambda: os.kill(process[0].pid, signal.SIGKILL))  # type: ignore[arg-type]  # noqa: B023
+            process.append(_start(hub, newer, **said))
+            process[0].communicate(timeout=120)
+            where = f"{method} {path} {how}"
+            assert process[0].returncode == -signal.SIGKILL, where
+            assert _holds(repo, artifact) or _holds(repo, newer), where
+            assert repo.tags["v1"] == old and repo.tags.get("v2") in (None, repo.at("main").oid), where
+            code, out = _deliver(hub, newer, **said)
+            assert code == 0 and _holds(repo, newer), f"{where}: {out}"
+            assert [commit.title for commit in repo.history()][:-1] == ["Publish tiny v2", "Publish tiny v1"], where
+            assert repo.tags == {"v1": old, "v2": repo.at("main").oid} and list(repo.branches) == ["main"], where
+            assert hub.api.store.collections["medembed/models"] == [("dataset", REPO)], where
+
+
+def test_a_tag_is_never_moved_and_is_told_before_anything_is_sent(hub: Hub, artifact: Path, tmp_path: Path) -> None:
+    assert _deliver(hub, artifact, tag="v1")[0] == 0 and _published_once(hub, artifact, tag="v1")
+    assert _deliver(hub, artifact, tag="v1")[0] == 0 and _published_once(hub, artifact, tag="v1")
+    code, out = _deliver(hub, _artifact(tmp_path / "newer", "other rows"), tag="v1")
+    assert code == 2 and "a tag is never moved" in out and _published_once(hub, artifact, tag="v1")
+    assert hub.requests("POST", "/commit/candidate-") == 1
+
+
+def test_nobody_sees_a_candidate_that_did_not_come_back_whole(hub: Hub, artifact: Path) -> None:
+    hub.fail("GET", "/objects/.*", "flipped", times=9)
+    code, out = _deliver(hub, artifact, tag="v1")
+    repo = hub.repos["dataset", REPO]
+    assert code == 1 and "come back from the Hub damaged" in out
+    assert [commit.title for commit in repo.history()] == ["initial commit"] and not repo.tags
+    hub.harms.clear()
+    hub.fail("GET", "/objects/.*", "flipped")
+    code, out = _deliver(hub, artifact, tag="v1")
+    assert code == 0 and "downloading again" in out and _published_once(hub, artifact, tag="v1")
+
+
+def test_a_token_that_expires_on_the_way_leaves_main_as_it_was(hub: Hub, artifact: Path) -> None:
+    hub.fail("POST", "/commit/main", status=401, times=9)
     code, out = _deliver(hub, artifact)
-    assert (code, _published_once(hub, artifact)) == (0, True), out
+    assert code == 2 and "The token is not valid" in out
+    assert [commit.title for commit in hub.repos["dataset", REPO].history()] == ["initial commit"]
+    hub.harms.clear()
+    assert _deliver(hub, artifact)[0] == 0 and _published_once(hub, artifact)
+    assert hub.requests("POST", "/commit/candidate-") == 1
 
 
 @pytest.mark.parametrize(

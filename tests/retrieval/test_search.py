@@ -135,10 +135,11 @@ def test_the_index_finds_nearly_all_scores_them_alike_and_is_the_same_again() ->
     assert again[0].tolist() == found.tolist()
 
 
-def test_where_the_lists_hold_fewer_the_index_says_so() -> None:
+def test_where_the_lists_hold_fewer_the_index_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("faiss")
+    monkeypatch.setattr(approximate, "PROBES", 1)
     passages = clustered(400, 3)
-    ids, scores = approximate.Index(passages, probes=1).search(clustered(5, 4), 400)
+    ids, scores = approximate.Index(passages).search(clustered(5, 4), 400)
     assert (ids == -1).any()
     assert (np.isneginf(scores) == (ids == -1)).all()
     for row in ids:

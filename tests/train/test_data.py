@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -27,16 +28,31 @@ def run(bench: Bench) -> Run:
     return bench.run("unused")
 
 
-def read(folder: Path, run: Run, negatives: int | None = None, **said: Any) -> Rows:
+def read(folder: Path, run: Run, negatives: int | None = None, *, taught: bool = False, **said: Any) -> Rows:
     said_data = Data(dataset=str(folder), **said)
-    return data.read(data.find(said_data, run), said_data, negatives, seed=0)
+    return data.read(data.find(said_data, run), said_data, negatives, seed=0, taught=taught)
+
+
+def taught(**of_row_3: Any) -> pa.Table:
+    """Triplets with a teacher's scores, those of each row told apart by their numbers; one row has others."""
+    table = [
+        row | {"positive_teacher_score": n + 0.5, "negative_teacher_scores": [n + 0.25, n + 0.125]}
+        for n, row in enumerate(triplets().to_pylist())
+    ]
+    table[3] |= of_row_3
+    return pa.Table.from_pylist(table, schema=triplets().schema)
+
+
+def _with_words(table: pa.Table, name: str) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), name, pa.array(["many"] * len(table)))
 
 
 @pytest.mark.parametrize("negatives", [None, 2, 1, 0])
 def test_the_first_negatives_are_used(tmp_path: Path, run: Run, negatives: int | None) -> None:
     rows = read(publish(tmp_path / "d", triplets()), run, negatives)
     used = NEGATIVES if negatives is None else negatives
-    assert rows.dataset.column_names == ["query", "positive", *(f"negative_{i + 1}" for i in range(used))]
+    assert rows.columns == ["query", "positive", *(f"negative_{i + 1}" for i in range(used))]
+    assert rows.dataset["label"][:] == list(range(ROWS))
     assert rows.texts.shape == (ROWS, 2 + used)
     assert rows.rejects == []
 
@@ -47,7 +63,7 @@ def test_equal_texts_have_equal_numbers_over_files_and_columns(tmp_path: Path, r
     rows = read(folder, run)
     numbers: dict[str, int] = {}
     for row, ids in zip(rows.dataset, rows.texts, strict=True):
-        for text, number in zip(row.values(), ids, strict=True):
+        for text, number in zip((row[name] for name in rows.columns), ids, strict=True):
             assert numbers.setdefault(text, number) == number
     assert len(set(numbers.values())) == len(numbers)
     assert len(rows.dataset) == ROWS + 5
@@ -67,18 +83,79 @@ def test_rows_that_cannot_teach_are_rejected_with_a_reason(tmp_path: Path, run: 
     assert len(rows.dataset) == len(rows.texts) == ROWS - 3
 
 
-def test_a_row_with_fewer_negatives_has_its_last_one_again_and_no_text_of_another_row(tmp_path: Path, run: Run) -> None:
+def test_a_row_with_fewer_negatives_has_empty_texts_for_those_that_it_lacks(tmp_path: Path, run: Run) -> None:
     table = [row | {"negative_3": f"third {n}"} for n, row in enumerate(triplets().to_pylist())]
     table[2] |= {"negative_3": None}
     table[4] |= {"negative_2": None, "negative_3": None}
     schema = pa.schema([*list(triplets().schema), ("negative_3", pa.string())])
     rows = read(publish(tmp_path / "d", pa.Table.from_pylist(table, schema=schema)), run)
     assert rows.rejects == []
-    assert rows.dataset[2]["negative_3"] == table[2]["negative_2"]
-    assert rows.dataset[4]["negative_3"] == rows.dataset[4]["negative_2"] == table[4]["negative_1"]
-    assert rows.dataset[5] == {name: table[5][name] for name in rows.dataset.column_names}
-    assert rows.texts[4].tolist() == [*rows.texts[4][:3], rows.texts[4][2], rows.texts[4][2]]
-    assert (rows.texts >= 0).all()
+    assert rows.missing[[2, 4, 5]].tolist() == [[False, False, True], [False, True, True], [False, False, False]]
+    assert rows.missing.sum() == 3
+    assert rows.dataset[2]["negative_3"] == rows.dataset[4]["negative_3"] == rows.dataset[4]["negative_2"] == ""
+    assert rows.dataset[4]["negative_1"] == table[4]["negative_1"]
+    assert rows.dataset[5] == {name: table[5][name] for name in rows.columns} | {"label": 5}
+    assert rows.texts[4, 3] == rows.texts[4, 4] == rows.texts[2, 4]
+    assert rows.texts[4, 3] not in {*rows.texts[:, :3].ravel().tolist()}
+
+
+@pytest.mark.parametrize("negatives", [2, 1])
+def test_a_row_brings_the_scores_that_a_teacher_gave_its_passages(tmp_path: Path, run: Run, negatives: int) -> None:
+    table = taught(negative_2=None, negative_teacher_scores=[3.25])
+    rows = read(publish(tmp_path / "d", table), run, negatives, taught=True)
+    expected = np.float32([[n + 0.5, n + 0.25, n + 0.125] for n in range(ROWS)])
+    expected[3, 2] = np.nan  # it has one negative
+    assert rows.teacher is not None
+    np.testing.assert_array_equal(rows.teacher, expected[:, : 1 + negatives])
+    assert rows.rejects == []
+    assert read(publish(tmp_path / "e", table), run, negatives).teacher is None
+
+
+def test_scores_stay_with_their_rows_when_some_are_drawn(tmp_path: Path, run: Run) -> None:
+    table = taught(query="")
+    rows = read(publish(tmp_path / "d", table), run, taught=True, limit=20)
+    places = {row["query"]: n for n, row in enumerate(table.to_pylist())}
+    assert rows.teacher is not None
+    assert rows.teacher[:, 0].tolist() == [places[query] + 0.5 for query in rows.dataset["query"]]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"positive_teacher_score": None},
+        {"positive_teacher_score": float("nan")},
+        {"negative_teacher_scores": None},
+        {"negative_teacher_scores": [1.0]},
+        {"negative_teacher_scores": [1.0, None]},
+        {"negative_teacher_scores": [float("inf"), 1.0]},
+    ],
+)
+def test_a_row_without_a_score_that_a_loss_needs_is_rejected(tmp_path: Path, run: Run, row: dict[str, Any]) -> None:
+    folder = publish(tmp_path / "d", taught(**row))
+    assert [(reject.reason, reject.where) for reject in read(folder, run, taught=True).rejects] == [
+        ("no teacher scores", "d:4")
+    ]
+    assert read(folder, run).rejects == []
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        triplets(),
+        triplets().drop_columns(["positive_teacher_score"]),
+        _with_words(taught(), "negative_teacher_scores"),
+    ],
+    ids=["empty columns", "no column", "no numbers"],
+)
+def test_a_dataset_without_a_teacher_is_told_where_a_loss_needs_one(tmp_path: Path, run: Run, table: pa.Table) -> None:
+    with pytest.raises(InputError, match="no row has a teacher's scores") as error:
+        read(publish(tmp_path / "d", table), run, taught=True)
+    assert "mine.teacher" in error.value.faults[0].mend
+
+
+def test_a_teacher_needs_negatives(tmp_path: Path, run: Run) -> None:
+    with pytest.raises(InputError, match="without negatives have nothing to compare"):
+        read(publish(tmp_path / "d", taught()), run, 0, taught=True)
 
 
 def test_a_row_without_a_second_negative_can_be_trained_on_with_one(tmp_path: Path, run: Run) -> None:
