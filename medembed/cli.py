@@ -148,9 +148,64 @@ def train(
 
 
 @app.command()
-def evaluate(recipe: RecipePath, overrides: Overrides = None, run_dir: RunDir = None) -> None:
-    """Model → results of base and tuned on mteb tasks, the difference and the verdict."""
-    _echo(report.results(_perform("evaluate", Job.of(recipe, overrides, run_dir))))
+def evaluate(
+    recipe: Annotated[
+        Path | None, typer.Argument(metavar="[RECIPE]", help="The YAML file.", show_default=False)
+    ] = None,
+    overrides: Overrides = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Instead of a recipe: `bm25`, a folder, or org/name[@revision] on the Hub."),
+    ] = None,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[,NAME...]", help="Of `--model`: mteb's tasks, or BEIR folders. May be repeated."),
+    ] = None,
+    benchmark: Annotated[
+        str | None, typer.Option(metavar="NAME", help='Of `--model`: all tasks of one, such as "MTEB(Medical, v1)".')
+    ] = None,
+    languages: Annotated[
+        str, typer.Option(metavar="CODES", help="Of `--tasks`: ISO 639-3, by commas; `all` for all that a task has.")
+    ] = "eng",
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Of `--model`: texts at once.")] = 32,
+    allow_remote_code: Annotated[
+        bool, typer.Option("--allow-remote-code", help="Run code that comes with the model.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Measure again, by the embeddings that are kept.")
+    ] = False,
+    run_dir: RunDir = None,
+) -> None:
+    """Model → results of base and tuned on mteb tasks, the difference and the verdict; or of any one model by `--model`.
+
+    \b
+    medembed evaluate recipes/quickstart/model.yaml
+    medembed evaluate --model BAAI/bge-small-en-v1.5 --tasks ArguAna,NFCorpus
+    medembed evaluate --model bm25 --tasks ./my-beir-folder
+    medembed evaluate --model org/MedEmbed-small-v1@v1.0.0 --benchmark "MTEB(Medical, v1)"
+
+    Of `--model`, mteb's results files and the scores of every query are in runs/evaluate, or `--run-dir`.
+    """
+    named = [name.strip() for each in tasks or [] for name in each.split(",") if name.strip()]
+    if model is None:
+        if recipe is None or named or benchmark:
+            raise InputError.of("takes a recipe, or `--model` with `--tasks` or `--benchmark`", "evaluate")
+        _echo(report.results(_perform("evaluate", Job.of(recipe, overrides, run_dir))))
+        return
+    if recipe is not None or bool(named) == bool(benchmark):
+        raise InputError.of("takes `--tasks` or `--benchmark`, one of the two, and no recipe", "--model")
+    from medembed.evaluate.alone import measure_alone, summary, tasks_of
+
+    measured = measure_alone(
+        model,
+        tasks_of(benchmark) if benchmark else named,
+        run_dir or Path("runs") / "evaluate",
+        languages=[] if benchmark or languages == "all" else languages.split(","),
+        batch_size=batch_size,
+        allow_remote_code=allow_remote_code,
+        again=overwrite,
+    )
+    _echo(report.scores(f"{measured.model.name}@{measured.model.revision}", summary(measured)))
 
 
 @app.command()

@@ -33,6 +33,20 @@ def results(record: Record) -> str:
     return "\n".join(lines)
 
 
+def scores(model: str, tasks: dict[str, dict[str, Any]]) -> str:
+    """What one model scores on each task (in points, hundredths), and its mean: `tasks` as `evaluate.alone.summary` gives them."""
+    wide = max(map(len, [*tasks, "mean over tasks"]))
+    lines = [model, f"{'':{wide}s}{'main':>8s}" + "".join(f"{name:>11s}" for name in METRICS.values())]
+    for task, told in tasks.items():
+        ranked = "".join(f"{100 * told[metric]:11.2f}" for metric in METRICS if metric in told)
+        size = f"   {told['queries']:,} queries, {told['passages']:,} passages" if ranked else ""
+        lines.append(f"{task:{wide}s}{100 * told['main']:8.2f}{ranked}{size}")
+    if len(tasks) > 1:
+        mean = sum(told["main"] for told in tasks.values()) / len(tasks)
+        lines.append(f"{'mean over tasks':{wide}s}{100 * mean:8.2f}")
+    return "\n".join(lines)
+
+
 def ending(runs: list[Run]) -> str:
     """What `medembed run` ends with: what the published model answers, the results, and where everything is."""
     records = [(run, record) for run in runs for stage in ("evaluate", "publish") if (record := run.record(stage))]

@@ -5,18 +5,20 @@ record with the comparison on each task and the verdict.
 """
 
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from medembed import models
-from medembed.errors import Fault, InputError, RunError
+from medembed.errors import InputError, RunError, all_told
+from medembed.evaluate.encoders import Named
 from medembed.evaluate.scores import METRICS, Measured, measure
 from medembed.evaluate.statistics import Comparison, compare, verdict
 from medembed.recipe import Evaluate, Model, ModelRecipe, is_local
 from medembed.run import Record, Run, read_json, sha256, write_json
-from medembed.tasks import beir, task_content, task_name
+from medembed.tasks import beir, check_names, task_content, task_name
 
 MAIN = "ndcg_at_10"  # the metric that the verdict goes by
 VOLATILE = ("date", "evaluation_time", "evaluation_phases", "kg_co2_emissions")  # of mteb's results
@@ -28,17 +30,8 @@ def check_tasks(evaluate: Evaluate) -> None:
     Raises:
         InputError: with all that is wrong in all of them.
     """
-    faults = []
-    names = [task_name(task) for task in evaluate.tasks]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        faults.append(Fault(f"tasks of the same name: {', '.join(twice)}", "evaluate.tasks"))
-    for task in evaluate.tasks:
-        try:
-            _check_task(task, evaluate.languages)
-        except InputError as error:
-            faults += error.faults
-    if faults:
-        raise InputError(*faults)
+    looks = [partial(check_names, evaluate.tasks, "evaluate.tasks")]
+    all_told([*looks, *(partial(_check_task, task, evaluate.languages) for task in evaluate.tasks)])
 
 
 def _check_task(task: str, languages: list[str]) -> None:
@@ -47,12 +40,12 @@ def _check_task(task: str, languages: list[str]) -> None:
     else:
         from medembed.tasks import registry
 
-        registry.find(task, languages)
+        registry.find_retrieval(task, languages)
 
 
 def baseline(recipe: ModelRecipe, run: Run) -> Measured:
     """Measure the base; once measured, its scores are read from the run folder."""
-    return measure(models.load(recipe.base), models.resolve(recipe.base), recipe.evaluate, run.folder / "measured")
+    return measure(Named(recipe.base), models.resolve(recipe.base), recipe.evaluate, run.folder / "measured")
 
 
 def inputs(recipe: ModelRecipe, run: Run) -> tuple[Any, dict[str, Any]]:
@@ -104,7 +97,7 @@ def _measure_tuned(recipe: ModelRecipe, run: Run) -> Measured:
     """Measure the trained model just as it was saved: its own prompts and max length."""
     model = Model(model=str(run.path("train", "model").absolute()))
     resolved = replace(models.resolve(model), name=recipe.name)
-    return measure(models.load(model), resolved, recipe.evaluate, run.folder / "measured")
+    return measure(Named(model), resolved, recipe.evaluate, run.folder / "measured")
 
 
 def _compare(

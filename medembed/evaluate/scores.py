@@ -1,7 +1,8 @@
-"""One model on the recipe's tasks: mteb ranks and scores; its results and the scores of every query are kept.
+"""One model on tasks: mteb ranks and scores; its results and the scores of every query are kept.
 
 A measurement is one folder, named by the hash of all that decides its scores (model, how it encodes, task content, settings) and
 put in its place when it is whole: so it can be taken up again, by any stage and after any kill, and nothing stale comes back.
+Embeddings are kept beside the measurements (`vectors`): another task or metric does not make them anew.
 """
 
 import json
@@ -16,8 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from tqdm import tqdm
 
-from medembed.models import Resolved, is_late
+from medembed.evaluate.encoders import Named, Ranker, Registered, as_mteb, settings_of
+from medembed.models import Resolved
 from medembed.recipe import Evaluate
 from medembed.rows import content_id
 from medembed.run import replacing
@@ -25,10 +28,12 @@ from medembed.tasks import task_content, task_name
 
 if TYPE_CHECKING:
     from mteb.abstasks.retrieval import AbsTaskRetrieval
-    from sentence_transformers import SentenceTransformer
+
+    from medembed.evaluate.vectors import Encoder
 
 log = logging.getLogger(__name__)
 
+AT_ONCE = 2048  # texts that mteb hands over at once; `vectors` makes batches of them
 METRICS = ("ndcg_at_10", "mrr_at_10", "recall_at_10")
 SCORES = pa.schema(
     [("part", pa.string()), ("query_id", pa.string()), ("passages", pa.int64())]
@@ -42,10 +47,23 @@ Judgments = dict[str, dict[str, int]]  # query id → passage id → grade
 
 @dataclass(frozen=True)
 class Measurement:
-    """One model on one task: `scores` as the schema above; `folder` holds mteb's `results/<org>__<model>/<revision>/`."""
+    """One model on one task: `scores` as the schema above, without a row where a task does not rank (clustering).
+
+    `folder` holds mteb's `results/<org>__<model>/<revision>/`.
+    """
 
     scores: pa.Table
     folder: Path
+
+    @classmethod
+    def read(cls, place: Path) -> "Measurement":
+        scores = place / "scores.parquet"
+        return cls(pq.read_table(scores) if scores.exists() else SCORES.empty_table(), place)
+
+    def results(self) -> Path:
+        """mteb's file of results."""
+        (path,) = (path for path in self.folder.glob("results/*/*/*.json") if path.name != "model_meta.json")
+        return path
 
     @property
     def parts(self) -> list[NDArray[np.float64]]:
@@ -63,53 +81,74 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Measured:
-    """One model on all tasks of a recipe, by their names."""
+    """One model on tasks, by their names."""
 
     model: Resolved
     tasks: dict[str, Measurement]
 
 
-def measure(model: "SentenceTransformer", resolved: Resolved, evaluate: Evaluate, folder: Path) -> Measured:
-    """Measure `model` on each task of the recipe; what stands in `folder` already is read, and nothing encoded for it.
+def measure(
+    model: "Encoder | Named | Registered | Ranker",
+    resolved: Resolved,
+    evaluate: Evaluate,
+    folder: Path,
+    *,
+    again: bool = False,
+) -> Measured:
+    """Measure `model` on each of the tasks; what stands in `folder` already is read, and no model loaded for it.
+
+    `again`: measurements are made anew, of the embeddings that are kept.
 
     Raises:
-        InputError: a task is unknown or its folder faulty.
+        InputError: a task is unknown or its folder faulty; the model cannot be loaded.
         RunError: a task's data cannot be had from the Hub.
     """
-    tasks = {}
-    for task in evaluate.tasks:
-        place = folder / _key(model, resolved, task, evaluate)
-        if not place.exists():
-            _measure(model, resolved, task, evaluate, place)
-        tasks[task_name(task)] = Measurement(pq.read_table(place / "scores.parquet"), place)
+    places = _places(model, resolved, evaluate, folder)
+    if again:
+        for place in places.values():
+            shutil.rmtree(place, ignore_errors=True)
+    if wanted := missing(model, resolved, evaluate, folder):
+        encoder = _encoder(model, resolved, evaluate, folder)
+        for task in tqdm(wanted, desc="evaluate", unit="task", disable=len(wanted) < 2):
+            _measure(encoder, task, evaluate, places[task])
+    tasks = {task_name(task): Measurement.read(place) for task, place in places.items()}
     return Measured(resolved, tasks)
 
 
-def _key(model: "SentenceTransformer", resolved: Resolved, task: str, evaluate: Evaluate) -> str:
+def missing(model: Any, resolved: Resolved, evaluate: Evaluate, folder: Path) -> list[str]:
+    """The tasks that `model` has not been measured on in `folder`."""
+    return [task for task, place in _places(model, resolved, evaluate, folder).items() if not place.exists()]
+
+
+def _places(model: Any, resolved: Resolved, evaluate: Evaluate, folder: Path) -> dict[str, Path]:
+    return {task: folder / _key(model, resolved, task, evaluate) for task in evaluate.tasks}
+
+
+def _key(model: Any, resolved: Resolved, task: str, evaluate: Evaluate) -> str:
     """The hash of all that decides the scores.
 
     The model's revision is a commit or the hash of its weights; max length, prompts and modules are not in the weights.
     """
-    encoding = [model.max_seq_length, model.prompts, model.default_prompt_name, model.similarity_fn_name, repr(model)]
-    settings = [task_name(task), task_content(task), evaluate.languages, evaluate.batch_size, version("mteb")]
-    return content_id(json.dumps([resolved.name, resolved.revision, encoding, settings]))
+    encoding = model.settings if hasattr(model, "settings") else settings_of(model)
+    task_is = [task_name(task), task_content(task), evaluate.languages, version("mteb")]
+    return content_id(json.dumps([resolved.name, resolved.revision, encoding, task_is]))
 
 
-def _measure(model: "SentenceTransformer", resolved: Resolved, task: str, evaluate: Evaluate, place: Path) -> None:
+def _encoder(model: Any, resolved: Resolved, evaluate: Evaluate, folder: Path) -> Any:
+    named = model if isinstance(model, Named | Registered) else None
+    loaded = named.load() if named else model
+    return as_mteb(loaded, resolved, named, folder / "embeddings", evaluate.batch_size)
+
+
+def _measure(encoder: Any, task: str, evaluate: Evaluate, place: Path) -> None:
     """Let mteb rank and score; keep its results and the scores of every query in `place`, all or nothing."""
     import mteb
-    from mteb.models import MultiVectorWrapper
+    from mteb.abstasks.retrieval import AbsTaskRetrieval
 
     from medembed.tasks import registry
 
     loaded = registry.load(task, evaluate.languages)
-    encoder = (MultiVectorWrapper if is_late(model) else mteb.SentenceTransformerEncoderWrapper)(model)
-    # A local model has no name for mteb, which would take the scores of one for those of another.
-    name = resolved.name if "/" in resolved.name else f"local/{resolved.name}"
-    identity = {"name": name, "revision": resolved.revision}
-    encoder.mteb_model_meta = encoder.mteb_model_meta.model_copy(update=identity)
-
-    log.info("evaluate: %s on %s", name, loaded.metadata.name)
+    log.info("evaluate: %s on %s", encoder.mteb_model_meta.name, loaded.metadata.name)
     unfinished = place.with_name(f".{place.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     mteb.evaluate(
@@ -117,14 +156,16 @@ def _measure(model: "SentenceTransformer", resolved: Resolved, task: str, evalua
         loaded,
         cache=mteb.ResultCache(unfinished),
         prediction_folder=unfinished / "predictions",
-        encode_kwargs={"batch_size": evaluate.batch_size},
+        encode_kwargs={"batch_size": AT_ONCE, "show_progress_bar": False},
         co2_tracker=False,
+        show_progress_bar=False,
     )
-    predictions = json.loads((unfinished / "predictions" / loaded.prediction_file_name).read_text(encoding="utf-8"))
-    scores = pa.Table.from_pylist(_scores(loaded, predictions), schema=SCORES)
-    with replacing(unfinished / "scores.parquet") as temporary:
-        pq.write_table(scores, temporary)
-    shutil.rmtree(unfinished / "predictions")
+    if isinstance(loaded, AbsTaskRetrieval):
+        predictions = json.loads((unfinished / "predictions" / loaded.prediction_file_name).read_text(encoding="utf-8"))
+        scores = pa.Table.from_pylist(_scores(loaded, predictions), schema=SCORES)
+        with replacing(unfinished / "scores.parquet") as temporary:
+            pq.write_table(scores, temporary)
+    shutil.rmtree(unfinished / "predictions", ignore_errors=True)
     unfinished.rename(place)
 
 

@@ -6,13 +6,14 @@ The main process does the stage; the others encode with it, and leave when it en
 import logging
 import sys
 import warnings
+from functools import cache, partial
 
 from medembed import models, stages
 from medembed.errors import InputError, MedEmbedError
 from medembed.processes import arguments, check_together, processes
 from medembed.recipe import DatasetRecipe
 from medembed.recipe_file import load
-from medembed.retrieval.together import dismiss, follow
+from medembed.retrieval.together import follow, leading
 from medembed.run import Record, Run
 
 
@@ -38,12 +39,11 @@ def _mine(recipe: DatasetRecipe, run: Run) -> None:
     logging.basicConfig(level=logging.WARNING if processes().is_main_process else logging.ERROR, format="%(message)s")
     if processes().is_main_process:
         logging.getLogger("medembed").setLevel(logging.INFO)
-        try:
+        with leading():
             stages.perform("mine", recipe, run, skipping=_already_done)
-        finally:
-            dismiss()
     elif recipe.mine and (retriever := recipe.mine.dense):
-        follow(lambda: models.load(retriever, method="dense"))
+        loaded = cache(partial(models.load, retriever, method="dense"))
+        follow(lambda job: loaded())
     processes().wait_for_everyone()  # a process that leaves while another still hears from it brings that one down
 
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -49,8 +49,8 @@ def encode(
         return np.empty((0, model.get_embedding_dimension() or 0), np.float16)
     from medembed.retrieval import together
 
-    distinct, at = _distinct(texts)  # (M,) longest first; (N,) which of them a text is
-    together.share(together.Job(revision, side, batch_size, cache), model, distinct)
+    distinct, at = distinct_texts(texts)  # (M,) longest first; (N,) which of them a text is
+    together.share(Work(revision, side, batch_size, cache), model, distinct)
     order = np.argsort(at, kind="stable")  # rows of `texts`, in the order of the blocks
     sorted_at = at[order]
     rows: Embeddings | None = None
@@ -63,22 +63,39 @@ def encode(
     return rows
 
 
-def blocks(texts: "pa.Array") -> list[slice]:
-    return [slice(start, min(start + BLOCK, len(texts))) for start in range(0, len(texts), BLOCK)]
+class Work(NamedTuple):
+    """What all processes are told of an encoding: a `together.Job`."""
+
+    revision: str
+    side: Side
+    batch_size: int
+    cache: Path
+    block: int = BLOCK
+
+    @property
+    def what(self) -> str:
+        return self.side
+
+    def make(self, model: Any, texts: list[str]) -> None:
+        embedded(model, self.revision, texts, self.side, self.cache, self.batch_size)
+
+
+def blocks(texts: "pa.Array", size: int = BLOCK) -> list[slice]:
+    return [slice(start, min(start + size, len(texts))) for start in range(0, len(texts), size)]
 
 
 def embedded(
     model: "SentenceTransformer", revision: str, block: list[str], side: Side, cache: Path, batch_size: int
 ) -> Embeddings:
     """The embeddings of one block, (B, D): read where they stand, else made and written."""
-    precision = _precision(model)
+    precision = precision_of(model)
     prompts = [model.prompts, model.default_prompt_name, side]
     made_by = [revision, model.max_seq_length, prompts, str(precision), batch_size, GRID, block]
     path = kept.place(cache, made_by, "f16")
     if (body := kept.read(path)) is not None:
         return np.frombuffer(body, np.float16).reshape(len(block), -1)
     encoder = model.encode_query if side == "query" else model.encode_document
-    with _autocast(precision):
+    with autocast(precision):
         found = on_grid(encoder(block, batch_size=batch_size, show_progress_bar=False).astype(np.float32))
     kept.write(path, found.tobytes())
     return found
@@ -101,7 +118,7 @@ def on_grid(embeddings: Floats) -> Embeddings:
     return rounded
 
 
-def _distinct(texts: "Sequence[str] | pa.Array | pa.ChunkedArray") -> "tuple[pa.Array, Integers]":
+def distinct_texts(texts: "Sequence[str] | pa.Array | pa.ChunkedArray") -> "tuple[pa.Array, Integers]":
     """The distinct texts, longest first (so batches are even, and too long ones fail at once), and which of them each text is."""
     if isinstance(texts, pa.Array | pa.ChunkedArray):
         column = texts.cast(pa.large_string())
@@ -126,7 +143,7 @@ def _on_disk(rows: int, dimensions: int, cache: Path) -> Embeddings:
         return np.memmap(file, np.float16, "r+", shape=(rows, dimensions))
 
 
-def _precision(model: "SentenceTransformer") -> Any:
+def precision_of(model: Any) -> Any:
     """The torch type that the model computes in: half on a GPU, whose fp32 is several times slower."""
     import torch
 
@@ -135,7 +152,7 @@ def _precision(model: "SentenceTransformer") -> Any:
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
-def _autocast(precision: Any) -> AbstractContextManager[Any]:
+def autocast(precision: Any) -> AbstractContextManager[Any]:
     import torch
 
     return nullcontext() if precision == torch.float32 else torch.autocast("cuda", precision)

@@ -3,74 +3,85 @@
 Blocks and batches are composed alike whoever makes them, so the result is the same for any number of processes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, Protocol
 
 import pyarrow as pa
 from tqdm import tqdm
 
 from medembed.errors import RunError
 from medembed.processes import launched, processes
-from medembed.retrieval.embeddings import Side, blocks, embedded
+from medembed.retrieval.embeddings import blocks
 from medembed.run import replacing
 
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
 
-
-class Job(NamedTuple):
-    """What all processes are told of an encoding; its texts lie in the cache meanwhile."""
-
-    revision: str
-    side: Side
-    batch_size: int
-    cache: Path
+class Job(Protocol):
+    """What all processes are told of an encoding, pickled; its texts lie in the cache meanwhile."""
 
     @property
-    def texts(self) -> Path:
-        return self.cache / f"{self.side}.arrow"
+    def what(self) -> str: ...  # is encoded: for the progress bar
+
+    @property
+    def cache(self) -> Path: ...
+
+    @property
+    def block(self) -> int: ...  # texts of a block
+
+    def make(self, model: Any, texts: list[str]) -> None: ...  # one block, unless it stands
 
 
-def share(job: Job, model: "SentenceTransformer", distinct: pa.Array) -> None:
+_followed = False  # whether the other processes of the launch wait for what this one tells
+
+
+@contextmanager
+def leading() -> Iterator[None]:
+    """For the time of the block the other processes of the launch `follow` this one, the main one; then they go."""
+    global _followed  # noqa: PLW0603 (a fact of the process, as its rank is)
+    _followed = launched() > 1
+    try:
+        yield
+    finally:
+        if _followed:
+            _tell()
+        _followed = False
+
+
+def share(job: Job, model: Any, distinct: pa.Array) -> None:
     """Encode the `distinct` texts with all processes that `follow`, into blocks on disk. In one that has followed all is done.
 
     Raises:
         RunError: what any of them raised.
     """
-    if launched() == 1:
-        return _fill(job, model, distinct, 0, 1)
-    if not processes().is_main_process:
+    if launched() > 1 and not processes().is_main_process:
         return None
-    with replacing(job.texts) as temporary, pa.OSFile(str(temporary), "wb") as file:
+    if not _followed:
+        return _fill(job, model, distinct, 0, 1)
+    with replacing(_texts(job)) as temporary, pa.OSFile(str(temporary), "wb") as file:
         table = pa.table({"text": distinct})
         with pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table)
     _tell(job)
     faults = _gathered(_share_of(job, model, distinct))
-    job.texts.unlink()
+    _texts(job).unlink()
     if faults:
         raise faults[0]
     return None
 
 
-def follow(load: "Callable[[], SentenceTransformer]") -> None:
-    """Encode this process's share of whatever the main one has to encode, until it says that it needs no more help."""
-    model = None
+def follow(model_of: Callable[[Any], Any]) -> None:
+    """Encode this process's share of whatever the main one has to encode, until it says that it needs no more help.
+
+    `model_of`: job → model; it is asked for every job.
+    """
     while job := _tell():
-        with pa.memory_map(str(job.texts)) as file:
+        with pa.memory_map(str(_texts(job))) as file:
             distinct = pa.ipc.open_file(file).read_all()["text"].combine_chunks()
-            model = model or load()
-            _gathered(_share_of(job, model, distinct))
+            _gathered(_share_of(job, model_of(job), distinct))
 
 
-def dismiss() -> None:
-    """Let the other processes go."""
-    if launched() > 1:
-        _tell()
-
-
-def _share_of(job: Job, model: "SentenceTransformer", distinct: pa.Array) -> RunError | None:
+def _share_of(job: Job, model: Any, distinct: pa.Array) -> RunError | None:
     try:
         _fill(job, model, distinct, processes().process_index, processes().num_processes)
     except RunError as error:
@@ -78,10 +89,18 @@ def _share_of(job: Job, model: "SentenceTransformer", distinct: pa.Array) -> Run
     return None
 
 
-def _fill(job: Job, model: "SentenceTransformer", distinct: pa.Array, index: int, of: int) -> None:
-    share = blocks(distinct)[index::of]
-    for part in tqdm(share, desc=f"encode {job.side}", unit="block", disable=index > 0 or len(share) < 2):
-        embedded(model, job.revision, distinct[part].to_pylist(), job.side, job.cache, job.batch_size)
+def _fill(job: Job, model: Any, distinct: pa.Array, index: int, of: int) -> None:
+    share = blocks(distinct, job.block)[index::of]
+    texts = sum(part.stop - part.start for part in share)
+    bar = tqdm(total=texts, desc=f"encode {job.what}", unit="text", disable=index > 0 or len(share) < 2, leave=False)
+    with bar:
+        for part in share:
+            job.make(model, distinct[part].to_pylist())
+            bar.update(part.stop - part.start)
+
+
+def _texts(job: Job) -> Path:
+    return job.cache / f"{job.what}.arrow"
 
 
 def _tell(job: Job | None = None) -> Job | None:

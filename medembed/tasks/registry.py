@@ -13,6 +13,7 @@ import httpx2
 import mteb
 from datasets import Dataset
 from datasets.exceptions import DatasetsError
+from huggingface_hub import HfApi
 from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.aggregated_task import AbsTaskAggregate
 from mteb.abstasks.retrieval import AbsTaskRetrieval
@@ -68,20 +69,34 @@ def headline_and_benchmark() -> list[str]:
     return list(dict.fromkeys([*HEADLINE, *(task.metadata.name for task in mteb.get_benchmark(BENCHMARK).tasks)]))
 
 
-def find(task: str, languages: list[str]) -> AbsTaskRetrieval:
-    """The task that an entry of `evaluate.tasks` names, not loaded yet.
+def find(task: str, languages: list[str]) -> AbsTask:
+    """The task of texts that an entry of `evaluate.tasks` names, not loaded yet; in all its languages where none are given.
 
     Raises:
-        InputError: unknown name or language, nothing in these languages, or no text retrieval task.
+        InputError: unknown name or language, nothing in these languages, or no task of texts.
     """
     try:
         if is_local(task):
-            return LocalTask(Path(task), languages)
-        found = named(task, "evaluate.tasks", languages=languages, exclusive_language_filter=True)
+            return LocalTask(Path(task), languages or ["eng"])
+        selected = {"languages": languages, "exclusive_language_filter": True} if languages else {}
+        found = named(task, "evaluate.tasks", **selected)
     except ValueError as error:
         what = f"{Path(task).name} has nothing in {', '.join(languages)}"
         raise InputError.of(what, "evaluate.languages", "Languages are ISO 639-3 codes, such as eng.") from error
-    if not isinstance(found, AbsTaskRetrieval) or found.metadata.modalities != ["text"]:
+    if found.metadata.modalities != ["text"]:
+        what = f"{task} is no task of texts, but of {', '.join(found.metadata.modalities)}"
+        raise InputError.of(what, "evaluate.tasks", "Name another.")
+    return found
+
+
+def find_retrieval(task: str, languages: list[str]) -> AbsTaskRetrieval:
+    """As `find`, of a task that has scores by query: only such tasks can say whether one model is better than another.
+
+    Raises:
+        InputError: as `find`, or no retrieval task.
+    """
+    found = find(task, languages)
+    if not isinstance(found, AbsTaskRetrieval):
         what = f"{task} is no text retrieval task but {found.metadata.type}"
         raise InputError.of(what, "evaluate.tasks", "Name tasks that rank passages for queries.")
     return found
@@ -105,8 +120,28 @@ def named(task: str, where: str, **selected: Any) -> AbsTask:
     return found
 
 
-def load(task: str, languages: list[str]) -> AbsTaskRetrieval:
-    """The task with its queries, passages and judgments.
+def look(task: str, languages: list[str]) -> None:
+    """Look whether a task is known and its data can be had, without loading more than a Hub's word for it.
+
+    Raises:
+        InputError: as `find`; its data is not on the Hub, and not in the cache of datasets.
+    """
+    found = find(task, languages)
+    if is_local(task):
+        beir.read(Path(task))
+        return
+    data = found.metadata.dataset
+    try:
+        HfApi().repo_info(data["path"], repo_type="dataset", revision=data.get("revision"))
+    except (OSError, httpx2.HTTPError):
+        try:
+            load(task, languages)  # a task that was loaded before needs no Hub
+        except RunError as error:
+            raise InputError(*error.faults) from error
+
+
+def load(task: str, languages: list[str]) -> AbsTask:
+    """The task with its data: queries, passages and judgments of one that ranks.
 
     Raises:
         InputError: as `find`, and for what is wrong in a local folder.

@@ -73,12 +73,10 @@ def guided(rows: Rows, guide: Guide, cache: Path) -> Guided:
         return by_guide(rows.dataset.data.column("query"), "query"), by_guide(passages, "document")
 
     if processes().is_main_process:
-        try:
+        with together.leading():
             found = encoded()
-        finally:
-            together.dismiss()
     else:
-        together.follow(lambda: model)
+        together.follow(lambda job: model)
         found = encoded()
     of_guide = Guided(*found, at, guide.relative_margin)
     if (share := left_out(of_guide)) > LEFT_OUT:

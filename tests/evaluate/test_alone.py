@@ -1,0 +1,173 @@
+"""`medembed evaluate --model`: any one model on any tasks, without a recipe."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import mteb
+import numpy as np
+import pytest
+from sentence_transformers import MultiVectorEncoder, SentenceTransformer
+
+from medembed.errors import InputError
+from medembed.evaluate.alone import measure_alone, summary, tasks_of
+from medembed.evaluate.scores import METRICS
+from medembed.run import sha256
+from medembed.tasks.registry import load
+from tests.fixtures.beir import JUDGMENTS, PASSAGES, QUERIES, write_beir
+from tests.fixtures.models import make_tiny_model
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> str:
+    return str(write_beir(tmp_path / "mine"))
+
+
+def measured(name: str, task: str, folder: Path, **settings: Any) -> Any:
+    return measure_alone(name, [task], folder, languages=["eng"], batch_size=8, **settings)
+
+
+def mteb_alone(model: Any, task: str) -> dict[str, float]:
+    """What mteb gives the same model, left to itself."""
+    (result,) = mteb.evaluate(model, load(task, ["eng"]), cache=None, show_progress_bar=False).task_results
+    return result.scores["test"][0]
+
+
+def assert_as_mteb(found: Any, alone: dict[str, float], task: str = "mine") -> None:
+    for metric in METRICS:
+        assert summary(found)[task][metric] == pytest.approx(alone[metric], abs=1e-4)
+
+
+def sparse_model(folder: Path, tiny: Path) -> Path:
+    from sentence_transformers.sparse_encoder import SparseEncoder
+    from sentence_transformers.sparse_encoder.modules import MLMTransformer, SpladePooling
+    from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
+
+    backbone = folder / "backbone"
+    BertForMaskedLM(BertConfig.from_pretrained(tiny)).save_pretrained(backbone)
+    AutoTokenizer.from_pretrained(tiny).save_pretrained(backbone)
+    made = SparseEncoder(modules=[MLMTransformer(str(backbone)), SpladePooling()], device="cpu")
+    made.save(str(folder / "model"))
+    return folder / "model"
+
+
+def test_the_scores_are_those_that_mteb_gives_the_model_left_to_itself(tiny_model, task, tmp_path) -> None:
+    found = measured(str(tiny_model), task, tmp_path / "out")
+    assert_as_mteb(found, mteb_alone(SentenceTransformer(str(tiny_model), device="cpu"), task))
+
+
+def test_late_interaction_and_sparse_models_too_also_from_kept_embeddings(tiny_model, task, tmp_path) -> None:
+    from sentence_transformers.sparse_encoder import SparseEncoder
+
+    late = tmp_path / "late"
+    MultiVectorEncoder(str(tiny_model), device="cpu").save(str(late))
+    sparse = sparse_model(tmp_path / "sparse", tiny_model)
+    for folder, kind in ((late, MultiVectorEncoder), (sparse, SparseEncoder)):
+        alone = mteb_alone(kind(str(folder), device="cpu"), task)
+        out = tmp_path / f"out-{kind.__name__}"
+        assert_as_mteb(measured(str(folder), task, out), alone)
+        blocks = {path: path.stat().st_mtime_ns for path in out.rglob("*.rows")}
+        assert blocks
+        assert_as_mteb(measured(str(folder), task, out, again=True), alone)
+        assert blocks == {path: path.stat().st_mtime_ns for path in out.rglob("*.rows")}
+
+
+def test_bm25_is_measured_by_the_same_command(task, tmp_path) -> None:
+    found = summary(measured("bm25", task, tmp_path / "out"))["mine"]
+    assert found["ndcg_at_10"] > 0.5  # the queries share words with their passages
+    (result,) = (tmp_path / "out" / "results" / "medembed__bm25").glob("*/mine.json")
+    assert json.loads(result.read_text())["scores"]["test"][0]["main_score"] == pytest.approx(found["main"])
+
+
+def test_results_stand_as_mteb_reads_them_with_two_revisions_apart(tiny_model, task, tmp_path) -> None:
+    other = make_tiny_model(tmp_path / "other", seed=5)
+    for number, weights in enumerate((tiny_model, other)):
+        place = shutil.copytree(weights, tmp_path / str(number) / "same-name")
+        measured(str(place), task, tmp_path / "out")
+    loaded = mteb.ResultCache(tmp_path / "out").load_results(tasks=["mine"], require_model_meta=False)
+    assert {it.model_name for it in loaded.model_results} == {"local/same-name"}
+    revisions = {sha256(it / "model.safetensors")[:40] for it in (tiny_model, other)}
+    assert {it.model_revision for it in loaded.model_results} == revisions
+
+
+def test_a_result_of_an_older_mteb_gives_way(tiny_model, task, tmp_path) -> None:
+    measured(str(tiny_model), task, tmp_path / "out")
+    (result,) = tmp_path.glob("out/results/*/*/mine.json")
+    now = result.read_bytes()
+    result.write_text(json.dumps({"mteb_version": "1.14.0", "task_name": "mine", "scores": {}}))
+    measured(str(tiny_model), task, tmp_path / "out")
+    assert result.read_bytes() == now
+
+
+def test_what_stands_is_told_without_loading_a_model_or_mteb(tiny_model, task, tmp_path) -> None:
+    said = []
+    for _ in range(2):
+        arguments = ["evaluate", "--model", str(tiny_model), "--tasks", task, "--run-dir", str(tmp_path / "out")]
+        program = f"import sys; from medembed import cli; sys.argv[1:] = {arguments}; cli.main(); "
+        program += "print({'torch', 'mteb', 'sentence_transformers'} & set(sys.modules))"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        said.append(done.stdout)
+    assert "mean" not in said[0] and "6 queries, 12 passages" in said[0]
+    assert said[1] == said[0].replace(said[0].splitlines()[-1], "set()")
+
+
+def test_changed_settings_of_a_local_model_are_another_measurement(tiny_model, task, tmp_path) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "model-of-mine")
+    before = measured(str(model), task, tmp_path / "out").tasks["mine"]
+    config = json.loads((model / "config_sentence_transformers.json").read_text())
+    config["prompts"] = {"query": "fever antibiotic ", "document": ""}
+    (model / "config_sentence_transformers.json").write_text(json.dumps(config))
+    after = measured(str(model), task, tmp_path / "out").tasks["mine"]
+    assert not np.array_equal(before.scores["ndcg_at_10"], after.scores["ndcg_at_10"])
+
+
+@pytest.mark.parametrize(
+    ("name", "tasks", "what"),
+    [
+        ("nothing", ["{task}"], "names no model"),
+        ("./nowhere", ["{task}"], "there is no such folder"),
+        ("bm25", ["./nowhere"], "there is no such folder"),
+        ("bm25", ["NFCorpsu"], "mteb has no task 'NFCorpsu'"),
+        ("bm25", ["CIFAR10"], "is no task of texts, but of image"),
+        ("nvidia/NV-Embed-v2", ["{task}"], "brings code of its own, which would run on this machine"),
+    ],
+)
+def test_what_cannot_be_measured_is_told_before_anything_is_encoded(name, tasks, what, task, tmp_path) -> None:
+    with pytest.raises(InputError, match=what):
+        measure_alone(name, [it.format(task=task) for it in tasks], tmp_path / "o", languages=["eng"], batch_size=8)
+    assert not list(tmp_path.glob("o/**/*.rows"))
+
+
+def test_every_fault_of_every_task_is_told_at_once(tmp_path) -> None:
+    broken = write_beir(tmp_path / "broken", judgments=[*JUDGMENTS, ("q1", "nowhere", 1)])
+    doubled = write_beir(tmp_path / "doubled", passages=[*PASSAGES, PASSAGES[0]])
+    empty = write_beir(tmp_path / "empty", queries=[*QUERIES[1:], ("q1", " ")])
+    with pytest.raises(InputError) as caught:
+        measure_alone("bm25", [str(broken), str(doubled), str(empty)], tmp_path / "o", languages=[], batch_size=8)
+    told = str(caught.value)
+    for fault in ("judges passages that corpus.jsonl lacks", "on an earlier line", "text of a query is empty"):
+        assert fault in told
+
+
+def test_a_model_with_code_of_its_own_is_refused_unless_that_is_allowed(tiny_model, task, tmp_path) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "theirs")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "modeling.Theirs"}}))
+    (model / "modeling.py").write_text(
+        "from pathlib import Path\nfrom transformers import BertModel\n"
+        f"Path({str(tmp_path / 'it-ran')!r}).touch()\nclass Theirs(BertModel): ...\n"
+    )
+    with pytest.raises(InputError, match=r"brings code of its own \(config.json names it\)") as caught:
+        measured(str(model), task, tmp_path / "out")
+    assert "--allow-remote-code" in str(caught.value) and not (tmp_path / "it-ran").exists()
+    measured(str(model), task, tmp_path / "out", allow_remote_code=True)
+    assert (tmp_path / "it-ran").exists()
+
+
+def test_a_benchmark_is_known_by_its_name() -> None:
+    assert {"NFCorpus", "MedrxivClusteringP2P.v2", "CMedQAv2-reranking"} < set(tasks_of("MTEB(Medical, v1)"))
+    with pytest.raises(InputError, match=r"mteb has no benchmark 'MTEB\(Medicine\)'"):
+        tasks_of("MTEB(Medicine)")
