@@ -15,7 +15,7 @@ from medembed import models
 from medembed.errors import InputError, RunError, all_told
 from medembed.evaluate.encoders import Named
 from medembed.evaluate.scores import METRICS, Measured, measure
-from medembed.evaluate.statistics import Comparison, compare, verdict
+from medembed.evaluate.statistics import Comparison, Part, compare, verdict
 from medembed.recipe import Evaluate, Model, ModelRecipe, is_local
 from medembed.run import Record, Run, read_json, sha256, write_json
 from medembed.tasks import beir, check_names, task_content, task_name
@@ -109,10 +109,10 @@ def _compare(
         if not one.scores.select(["part", "query_id"]).equals(other.scores.select(["part", "query_id"])):
             mend = f"Remove {one.folder} and {other.folder}, and run again."
             raise RunError.of("the data of the task changed between the two measurements", task, mend)
-    parts = {task: list(zip(one.parts, other.parts, strict=True)) for task, (one, other) in pairs.items()}
-    tasks, average = compare(parts, evaluate.resamples, evaluate.seed)
-    named = {task: dict(zip(METRICS, found, strict=True)) for task, found in tasks.items()}
-    return named, dict(zip(METRICS, average, strict=True))
+    parts = {task: list(map(Part, one.parts, other.parts)) for task, (one, other) in pairs.items()}
+    found = compare(parts, evaluate.resamples, evaluate.seed)
+    named = {task: dict(zip(METRICS, of_task, strict=True)) for task, of_task in found.tasks.items()}
+    return named, dict(zip(METRICS, found.average(), strict=True))
 
 
 def _side_by_side(base: Measured, tuned: Measured) -> pa.Table:
