@@ -12,15 +12,14 @@ from typing import Any
 import pyarrow as pa
 
 from medembed import models
-from medembed.errors import InputError, RunError, all_told
+from medembed.errors import InputError, all_told
+from medembed.evaluate.duels import MAIN, duel
 from medembed.evaluate.encoders import Named
 from medembed.evaluate.scores import METRICS, Measured, measure
-from medembed.evaluate.statistics import Comparison, Part, compare, verdict
 from medembed.recipe import Evaluate, Model, ModelRecipe, is_local
 from medembed.run import Record, Run, read_json, sha256, write_json
 from medembed.tasks import beir, check_names, task_content, task_name
 
-MAIN = "ndcg_at_10"  # the metric that the verdict goes by
 VOLATILE = ("date", "evaluation_time", "evaluation_phases", "kg_co2_emissions")  # of mteb's results
 
 
@@ -70,21 +69,24 @@ def work(recipe: ModelRecipe, run: Run) -> Record:
     """Both models on the same queries → which ranks better, by how much, and how sure that is."""
     base = baseline(recipe, run)
     tuned = _measure_tuned(recipe, run)
-    tasks, average = _compare(base, tuned, recipe.evaluate)
+    found = duel(base, tuned, recipe.evaluate.resamples, recipe.evaluate.seed)
     run.write("evaluate", "scores", _side_by_side(base, tuned))
     results = _keep_results(base, run) | _keep_results(tuned, run)
     sizes = {task: {"queries": len(it.scores), "passages": it.passages} for task, it in tuned.tasks.items()}
     return Record(
         stage="evaluate",
         counts={
-            "tasks": len(tasks),
+            "tasks": len(found.tasks),
             "queries": sum(size["queries"] for size in sizes.values()),
             "passages": sum(size["passages"] for size in sizes.values()),
         },
         facts={
-            "tasks": {task: sizes[task] | {metric: asdict(it) for metric, it in tasks[task].items()} for task in tasks},
-            "average": asdict(average[MAIN]),
-            "verdict": verdict(average[MAIN], [task[MAIN] for task in tasks.values()]),
+            "tasks": {
+                task: sizes[task] | {metric: asdict(it) for metric, it in metrics.items()}
+                for task, metrics in found.tasks.items()
+            },
+            "average": asdict(found.average[MAIN]),
+            "verdict": found.verdict,
             "base": {"name": base.model.name, "revision": base.model.revision},
             "tuned": {"name": tuned.model.name, "revision": tuned.model.revision},
         },
@@ -98,21 +100,6 @@ def _measure_tuned(recipe: ModelRecipe, run: Run) -> Measured:
     model = Model(model=str(run.path("train", "model").absolute()))
     resolved = replace(models.resolve(model), name=recipe.name)
     return measure(Named(model), resolved, recipe.evaluate, run.folder / "measured")
-
-
-def _compare(
-    base: Measured, tuned: Measured, evaluate: Evaluate
-) -> tuple[dict[str, dict[str, Comparison]], dict[str, Comparison]]:
-    """task → metric → comparison, and metric → comparison of the means over tasks."""
-    pairs = {task: (base.tasks[task], tuned.tasks[task]) for task in tuned.tasks}
-    for task, (one, other) in pairs.items():
-        if not one.scores.select(["part", "query_id"]).equals(other.scores.select(["part", "query_id"])):
-            mend = f"Remove {one.folder} and {other.folder}, and run again."
-            raise RunError.of("the data of the task changed between the two measurements", task, mend)
-    parts = {task: list(map(Part, one.parts, other.parts)) for task, (one, other) in pairs.items()}
-    found = compare(parts, evaluate.resamples, evaluate.seed)
-    named = {task: dict(zip(METRICS, of_task, strict=True)) for task, of_task in found.tasks.items()}
-    return named, dict(zip(METRICS, found.average(), strict=True))
 
 
 def _side_by_side(base: Measured, tuned: Measured) -> pa.Table:

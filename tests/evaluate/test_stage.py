@@ -12,8 +12,8 @@ import pytest
 from medembed import stages
 from medembed.errors import InputError
 from medembed.evaluate import baseline, inputs
-from medembed.recipe import ModelRecipe
 from medembed.run import Record, Run, sha256
+from tests.evaluate.runs import model_recipe, trained
 from tests.fixtures.beir import PASSAGES, write_beir
 from tests.fixtures.models import make_tiny_model
 
@@ -32,36 +32,13 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     ]
 
 
-def recipe_of(base: Path, tasks: list[str], **evaluate: int) -> ModelRecipe:
-    return ModelRecipe.model_validate(
-        {
-            "kind": "model",
-            "name": "test-model",
-            "base": str(base),
-            "data": {"dataset": "org/none"},
-            "evaluate": {"tasks": tasks, "resamples": 500, **evaluate},
-            "publish": {"folder": "hub"},
-        }
-    )
-
-
-def trained(recipe: ModelRecipe, folder: Path, model: Path) -> Run:
-    """A run folder as `train` leaves it."""
-    run = Run(recipe, folder)
-    with run.locked():
-        shutil.copytree(model, run.path("train", "model"))
-        weights = {"model/model.safetensors": sha256(model / "model.safetensors")}
-        run.perform("train", "trained", lambda: Record(stage="train", outputs=weights))
-    return run
-
-
 def files_of(folder: Path) -> dict[str, bytes]:
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def test_the_record_tells_both_models_on_each_task_and_the_verdict(tiny_model, tuned_model, tasks, tmp_path) -> None:
-    recipe = recipe_of(tiny_model, tasks)
+    recipe = model_recipe(tiny_model, tasks)
     run = trained(recipe, tmp_path / "run", tuned_model)
     record = stages.perform("evaluate", recipe, run)
     assert record.counts == {"tasks": 2, "queries": 12, "passages": 24}
@@ -85,7 +62,7 @@ def test_the_record_tells_both_models_on_each_task_and_the_verdict(tiny_model, t
 
 
 def test_the_results_of_both_models_are_read_by_mteb(tiny_model, tuned_model, tasks, tmp_path) -> None:
-    recipe = recipe_of(tiny_model, tasks)
+    recipe = model_recipe(tiny_model, tasks)
     run = trained(recipe, tmp_path / "run", tuned_model)
     record = stages.perform("evaluate", recipe, run)
     loaded = mteb.ResultCache(run.path("evaluate")).load_results(require_model_meta=False)
@@ -104,7 +81,7 @@ def test_the_results_of_both_models_are_read_by_mteb(tiny_model, tuned_model, ta
 
 
 def test_the_same_inputs_give_the_same_bytes(tiny_model, tuned_model, tasks, tmp_path) -> None:
-    recipe = recipe_of(tiny_model, tasks)
+    recipe = model_recipe(tiny_model, tasks)
     kept = []
     for name in ("one", "two"):
         run = trained(recipe, tmp_path / name, tuned_model)
@@ -118,7 +95,7 @@ def test_the_same_inputs_give_the_same_bytes(tiny_model, tuned_model, tasks, tmp
 
 
 def test_the_base_that_train_measured_is_not_measured_again(tiny_model, tuned_model, tasks, tmp_path) -> None:
-    recipe = recipe_of(tiny_model, tasks)
+    recipe = model_recipe(tiny_model, tasks)
     run = trained(recipe, tmp_path / "run", tuned_model)
     measured = baseline(recipe, run)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "measured").rglob("*")}
@@ -131,31 +108,31 @@ def test_the_base_that_train_measured_is_not_measured_again(tiny_model, tuned_mo
 
 
 def test_a_model_against_itself_is_marginal(tiny_model, tasks, tmp_path) -> None:
-    recipe = recipe_of(tiny_model, tasks)
+    recipe = model_recipe(tiny_model, tasks)
     record = stages.perform("evaluate", recipe, trained(recipe, tmp_path / "run", tiny_model))
     assert (record.facts["average"]["low"], record.facts["average"]["high"]) == (0, 0)
     assert record.facts["verdict"] == "MARGINAL"
 
 
 def test_done_work_is_skipped_until_the_model_or_a_task_changes(tiny_model, tuned_model, tasks, tmp_path) -> None:
-    recipe = recipe_of(tiny_model, tasks[:1])
+    recipe = model_recipe(tiny_model, tasks[:1])
     run = trained(recipe, tmp_path / "run", tuned_model)
     skipped: list[Record] = []
     for _ in range(2):
         stages.perform("evaluate", recipe, run, skipping=skipped.append)
     assert len(skipped) == 1
-    stages.perform("evaluate", recipe_of(tiny_model, tasks), run, skipping=skipped.append)
+    stages.perform("evaluate", model_recipe(tiny_model, tasks), run, skipping=skipped.append)
     assert len(skipped) == 1
 
 
 def test_without_a_trained_model_the_mend_is_to_train(tiny_model, tasks, tmp_path) -> None:
-    recipe = recipe_of(tiny_model, tasks)
+    recipe = model_recipe(tiny_model, tasks)
     with pytest.raises(InputError, match="Run `medembed train` first"):
         inputs(recipe, Run(recipe, tmp_path / "run"))
 
 
 def test_the_fingerprint_does_not_hang_on_where_a_task_lies(tiny_model, tuned_model, tasks, tmp_path) -> None:
     moved = shutil.copytree(tasks[0], tmp_path / "elsewhere" / "first")
-    here, there = recipe_of(tiny_model, tasks[:1]), recipe_of(tiny_model, [str(moved)])
+    here, there = model_recipe(tiny_model, tasks[:1]), model_recipe(tiny_model, [str(moved)])
     run = trained(here, tmp_path / "run", tuned_model)
     assert inputs(here, run) == inputs(there, run)
