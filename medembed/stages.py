@@ -40,8 +40,10 @@ def check(recipes: list[Recipe]) -> None:
             looks.append(partial(curate.check, recipe))
         else:
             from medembed.evaluate import check_tasks
+            from medembed.evaluate.contestants import check_peers
 
             looks += [partial(models.resolve, recipe.base), partial(check_tasks, recipe.evaluate)]
+            looks += [partial(check_peers, recipe)]
         looks += [partial(gates.check, recipe), partial(publish.look, recipe)]
     all_told(looks)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from medembed import models
 from medembed.errors import InputError
+from medembed.evaluate.endpoints import EndpointModel
 from medembed.evaluate.vectors import Remembering
 from medembed.models import Resolved
 from medembed.recipe import Model, is_local
@@ -217,9 +218,11 @@ def as_mteb(model: Any, resolved: Resolved, named: Named | Registered | None, ca
     identity = {"name": name_of(resolved), "revision": resolved.revision}
     wrapped.mteb_model_meta = wrapped.mteb_model_meta.model_copy(update=identity)
     inner = getattr(wrapped, "model", None)
-    if hasattr(inner, "encode_document") and hasattr(inner, "max_seq_length"):
+    remembers = isinstance(inner, Remembering)  # it was given to mteb before
+    if hasattr(inner, "encode_document") and hasattr(inner, "max_seq_length") and not remembers:
         made_by = [resolved.name, resolved.revision, settings_of(inner)]
-        wrapped.model = Remembering(inner, made_by, named, cache, batch_size)
+        at_once = inner.at_once if isinstance(inner, EndpointModel) else batch_size
+        wrapped.model = Remembering(inner, made_by, named, cache, at_once)
     return wrapped
 
 

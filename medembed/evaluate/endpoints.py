@@ -9,6 +9,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -47,12 +48,22 @@ class EndpointModel:
     similarity_fn_name = "cosine"
     default_prompt_name = None
     max_seq_length = None  # the server's, which it need not tell
+    device = SimpleNamespace(type="elsewhere")
 
-    def __init__(self, endpoint: Endpoint, served: Served) -> None:
+    def __init__(self, endpoint: Endpoint, served: Served, batch_size: int) -> None:
         self.prompts = {"query": endpoint.prompts.get("query", ""), "document": endpoint.prompts.get("passage", "")}
         self.dimensions: int | None = None  # once it has answered
         self._url, self._kind, self._served = _base(endpoint), endpoint.kind, served
+        self._batch_size = min(batch_size, served.batch or batch_size)
         self._signs_as: str | None = None
+
+    def __repr__(self) -> str:
+        return f"{self._kind} {self._served.model} {self._served.revision} {self._served.extra}"
+
+    @property
+    def at_once(self) -> int:
+        """How many texts keep all its connections busy."""
+        return CONCURRENCY * self._batch_size
 
     @property
     def resolved(self) -> Resolved:
@@ -62,25 +73,30 @@ class EndpointModel:
             name = f"endpoint/{name.rstrip('/').rpartition('/')[2]}"
         return Resolved(name, self._served.revision, self._url)
 
-    def encode_query(self, texts: Sequence[str], batch_size: int = 32, show_progress_bar: bool = True) -> Floats:
+    def width(self) -> int:
+        """How many dimensions its embeddings have: asked, where it has not answered yet."""
+        return self.dimensions or int(self.encode_query([" "]).shape[1])
+
+    def encode_query(self, texts: Sequence[str], **_: Any) -> Floats:
         """The embeddings of queries, (N, D).
 
         Raises:
             RunError: the server cannot be reached, refuses, or gives what is no embedding of each text.
         """
-        return self._encode([self.prompts["query"] + text for text in texts], batch_size, show_progress_bar)
+        return self._encode([self.prompts["query"] + text for text in texts])
 
-    def encode_document(self, texts: Sequence[str], batch_size: int = 32, show_progress_bar: bool = True) -> Floats:
+    def encode_document(self, texts: Sequence[str], **_: Any) -> Floats:
         """The embeddings of passages, (N, D); errors as `encode_query`."""
-        return self._encode([self.prompts["document"] + text for text in texts], batch_size, show_progress_bar)
+        return self._encode([self.prompts["document"] + text for text in texts])
 
-    def _encode(self, texts: list[str], batch_size: int, show_progress_bar: bool) -> Floats:
+    def _encode(self, texts: list[str]) -> Floats:
         if not texts:
             return np.empty((0, self.dimensions or 0), np.float32)
-        size = min(batch_size, self._served.batch or batch_size)
         # Servers refuse an empty text; a space is what tokenizers make of none.
-        batches = [[text or " " for text in texts[start : start + size]] for start in range(0, len(texts), size)]
-        with tqdm(total=len(texts), unit=" texts", desc=self._served.model, disable=not show_progress_bar) as bar:
+        filled = [text or " " for text in texts]
+        batches = [filled[start : start + self._batch_size] for start in range(0, len(texts), self._batch_size)]
+        # Quick work needs no bar.
+        with tqdm(total=len(texts), unit=" texts", desc=self._served.model, leave=False, delay=1) as bar:
             return np.concatenate(asyncio.run(self._all(batches, bar)))
 
     async def _all(self, batches: list[list[str]], bar: Any) -> list[Floats]:
@@ -171,13 +187,49 @@ class EndpointModel:
         return error
 
 
-def connect(endpoint: Endpoint) -> EndpointModel:
+class EndpointEncoder:
+    """An `EndpointModel` as mteb ranks with it."""
+
+    def __init__(self, model: EndpointModel) -> None:
+        from mteb.models import ModelMeta
+
+        self.model = model
+        named = {"name": model.resolved.name, "revision": model.resolved.revision, "framework": ["API"]}
+        self.mteb_model_meta = ModelMeta.create_empty(overwrites=named | {"similarity_fn_name": "cosine"})
+
+    @property
+    def settings(self) -> list[Any]:
+        """All that decides an embedding, as JSON can say it."""
+        return [repr(self.model), self.model.prompts]
+
+    def encode(self, inputs: Any, *, prompt_type: str | None = None, **_: Any) -> Floats:
+        """The embeddings of what mteb's batches hold, (N, D)."""
+        texts = [text for batch in inputs for text in batch["text"]]
+        return self.model.encode_query(texts) if prompt_type == "query" else self.model.encode_document(texts)
+
+    def similarity(self, queries: Any, passages: Any) -> Any:
+        from mteb.similarity_functions import cos_sim
+
+        return cos_sim(queries, passages)
+
+    def similarity_pairwise(self, some: Any, others: Any) -> Any:
+        from mteb.similarity_functions import pairwise_cos_sim
+
+        return pairwise_cos_sim(some, others)
+
+
+def endpoint_encoder(endpoint: Endpoint, batch_size: int = 32) -> EndpointEncoder:
+    """The model behind an endpoint, as mteb ranks with it; errors as `connect`."""
+    return EndpointEncoder(connect(endpoint, batch_size))
+
+
+def connect(endpoint: Endpoint, batch_size: int = 32) -> EndpointModel:
     """Ask the server what it serves.
 
     Raises:
         InputError: it cannot be reached, refuses the key, or does not serve the model that the recipe names.
     """
-    return EndpointModel(endpoint, asyncio.run(_served(endpoint)))
+    return EndpointModel(endpoint, asyncio.run(_served(endpoint)), batch_size)
 
 
 async def _served(endpoint: Endpoint) -> Served:

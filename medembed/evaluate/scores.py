@@ -108,7 +108,7 @@ def measure(
         for place in places.values():
             shutil.rmtree(place, ignore_errors=True)
     if wanted := missing(model, resolved, evaluate, folder):
-        encoder = _encoder(model, resolved, evaluate, folder)
+        encoder = encoder_of(model, resolved, evaluate, folder)
         for task in tqdm(wanted, desc="evaluate", unit="task", disable=len(wanted) < 2):
             _measure(encoder, task, evaluate, places[task])
     tasks = {task_name(task): Measurement.read(place) for task, place in places.items()}
@@ -134,7 +134,8 @@ def _key(model: Any, resolved: Resolved, task: str, evaluate: Evaluate) -> str:
     return content_id(json.dumps([resolved.name, resolved.revision, encoding, task_is]))
 
 
-def _encoder(model: Any, resolved: Resolved, evaluate: Evaluate, folder: Path) -> Any:
+def encoder_of(model: Any, resolved: Resolved, evaluate: Evaluate, folder: Path) -> Any:
+    """What `measure` is given, loaded, as mteb encodes with it; what was encoded for a measurement in `folder` is read."""
     named = model if isinstance(model, Named | Registered) else None
     loaded = named.load() if named else model
     return as_mteb(loaded, resolved, named, folder / "embeddings", evaluate.batch_size)

@@ -149,6 +149,11 @@ class ModelRecipe(Strict):
     evaluate: Evaluate
     publish: Publish
 
+    @property
+    def cut_to(self) -> list[int]:
+        """The dimensions that embeddings are also measured at."""
+        return self.train.matryoshka if self.evaluate.dimensions is None else self.evaluate.dimensions
+
     @model_validator(mode="after")
     def _fits(self) -> "ModelRecipe":
         if self.data.config == "pairs" and self.train.negatives:

@@ -2,12 +2,15 @@
 
 import time
 
+import mteb
 import numpy as np
 import pytest
 
 from medembed.errors import InputError, RunError
-from medembed.evaluate.endpoints import CONCURRENCY, EndpointModel, connect
+from medembed.evaluate.endpoints import CONCURRENCY, EndpointModel, connect, endpoint_encoder
 from medembed.recipe import Endpoint, Evaluate, Model
+from medembed.tasks import registry
+from tests.fixtures.beir import JUDGMENTS, PASSAGES, QUERIES, write_beir
 from tests.fixtures.embedding_server import EmbeddingServer, embedding
 
 TEXTS = [f"acute pain number {n} in the left knee" for n in range(20)]
@@ -20,14 +23,14 @@ def quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MEDEMBED_API_KEY", raising=False)
 
 
-def at(server: EmbeddingServer, **more: object) -> EndpointModel:
-    return connect(Endpoint.model_validate({"endpoint": server.url, "kind": server.kind, **more}))
+def at(server: EmbeddingServer, batch_size: int = 32, **more: object) -> EndpointModel:
+    return connect(Endpoint.model_validate({"endpoint": server.url, "kind": server.kind, **more}), batch_size)
 
 
 @pytest.mark.parametrize("kind", ["openai", "tei"])
 def test_each_text_gets_its_own_embedding(kind) -> None:
     with EmbeddingServer(kind=kind) as server:
-        found = at(server).encode_document(TEXTS, batch_size=3, show_progress_bar=False)
+        found = at(server, 3).encode_document(TEXTS)
     assert found.dtype == np.float32
     assert np.array_equal(found, [embedding(text, 64) for text in TEXTS])
     assert len(server.asked) == 7
@@ -46,21 +49,21 @@ def test_a_model_is_who_its_server_says_it_is() -> None:
 def test_prompts_go_before_the_texts_of_their_side() -> None:
     with EmbeddingServer() as server:
         model = at(server, prompts={"query": "query: ", "passage": "passage: "})
-        model.encode_query(["pain"], show_progress_bar=False)
-        model.encode_document(["knee"], show_progress_bar=False)
+        model.encode_query(["pain"])
+        model.encode_document(["knee"])
     assert server.texts == ["query: pain", "passage: knee"]
 
 
 def test_a_url_that_ends_as_openai_clients_have_it_is_the_same_server() -> None:
     with EmbeddingServer() as server:
         model = connect(Endpoint(endpoint=f"{server.url}/v1"))
-        assert len(model.encode_query(TEXTS[:2], show_progress_bar=False)) == 2
+        assert len(model.encode_query(TEXTS[:2])) == 2
 
 
 @pytest.mark.parametrize("kind", ["openai", "tei"])
 def test_what_fails_in_passing_is_asked_again(kind) -> None:
     with EmbeddingServer(kind=kind, faults=["429", "500", "503", "reset", "424", "garbage"]) as server:
-        found = at(server).encode_document(TEXTS, batch_size=10, show_progress_bar=False)
+        found = at(server, 10).encode_document(TEXTS)
     assert np.array_equal(found, [embedding(text, 64) for text in TEXTS])
     assert len(server.asked) == 8
 
@@ -68,44 +71,44 @@ def test_what_fails_in_passing_is_asked_again(kind) -> None:
 def test_a_pause_is_as_long_as_the_server_wishes() -> None:
     with EmbeddingServer(faults=["429"], headers={"Retry-After": "0.4"}) as server:
         model, started = at(server), time.monotonic()
-        model.encode_query(["pain"], show_progress_bar=False)
+        model.encode_query(["pain"])
     assert time.monotonic() - started > 0.35
 
 
 def test_a_server_that_never_answers_ends_the_work() -> None:
     with EmbeddingServer(faults=["503"] * 8) as server, pytest.raises(RunError, match=r"asked 8 times \(503\)"):
-        at(server).encode_query(["pain"], show_progress_bar=False)
+        at(server).encode_query(["pain"])
 
 
 def test_no_more_requests_are_in_flight_than_allowed() -> None:
     with EmbeddingServer(seconds=0.02) as server:
-        at(server).encode_document(TEXTS * 2, batch_size=1, show_progress_bar=False)
+        at(server, 1).encode_document(TEXTS * 2)
     assert 1 < server.most_in_flight <= CONCURRENCY
 
 
 def test_a_batch_is_no_larger_than_the_server_takes() -> None:
     with EmbeddingServer(kind="tei", batch=4) as server:
-        at(server).encode_document(TEXTS, batch_size=32, show_progress_bar=False)
+        at(server, 32).encode_document(TEXTS)
     assert [len(body["inputs"]) for body in server.asked] == [4] * 5
 
 
 @pytest.mark.parametrize("options", [{"kind": "tei"}, {"owned_by": "vllm"}])
 def test_long_texts_are_cut_where_the_server_can_cut_them(options) -> None:
     with EmbeddingServer(max_tokens=5, **options) as server:
-        (found,) = at(server).encode_document(["pain " * 50], show_progress_bar=False)
+        (found,) = at(server).encode_document(["pain " * 50])
     assert found.sum() == 5
 
 
 def test_a_text_that_is_refused_is_told_without_a_word_of_it() -> None:
     with EmbeddingServer(max_tokens=5) as server, pytest.raises(RunError, match="cuts long texts") as caught:
-        at(server).encode_document([SECRET * 9], show_progress_bar=False)
+        at(server).encode_document([SECRET * 9])
     assert "Miller" not in str(caught.value)
     assert len(server.asked) == 1
 
 
 def test_an_empty_passage_has_an_embedding_too() -> None:
     with EmbeddingServer() as server:
-        assert at(server).encode_document(["", "pain"], show_progress_bar=False).shape == (2, 64)
+        assert at(server).encode_document(["", "pain"]).shape == (2, 64)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +125,7 @@ def test_an_empty_passage_has_an_embedding_too() -> None:
 @pytest.mark.parametrize("kind", ["openai", "tei"])
 def test_what_is_no_embedding_of_each_text_is_an_error(kind, fault, what) -> None:
     with EmbeddingServer(kind=kind, faults=[fault]) as server, pytest.raises(RunError, match=what):
-        at(server).encode_document(TEXTS[:10], show_progress_bar=False)
+        at(server).encode_document(TEXTS[:10])
 
 
 @pytest.mark.parametrize(
@@ -136,9 +139,9 @@ def test_what_is_no_embedding_of_each_text_is_an_error(kind, fault, what) -> Non
 def test_a_server_that_changes_midway_is_an_error(fault, what) -> None:
     with EmbeddingServer(faults=["", fault]) as server:
         model = at(server)
-        model.encode_query(TEXTS[:2], show_progress_bar=False)
+        model.encode_query(TEXTS[:2])
         with pytest.raises(RunError, match=what):
-            model.encode_document(TEXTS, show_progress_bar=False)
+            model.encode_document(TEXTS)
 
 
 def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,10 +151,10 @@ def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         assert "MEDEMBED_API_KEY" in str(caught.value)
         monkeypatch.setenv("MEDEMBED_API_KEY", "hush")
         model = at(server)
-        model.encode_query(["pain"], show_progress_bar=False)
+        model.encode_query(["pain"])
         monkeypatch.setenv("MEDEMBED_API_KEY", "wrong")
         with pytest.raises(RunError, match="refuses the key"):
-            model.encode_query(["pain"], show_progress_bar=False)
+            model.encode_query(["pain"])
 
 
 @pytest.mark.parametrize(
@@ -175,6 +178,23 @@ def test_a_server_of_something_else_is_told_before_any_text_is_sent(options, ask
 def test_nobody_there_is_told() -> None:
     with pytest.raises(InputError, match="cannot be reached"):
         connect(Endpoint(endpoint="http://127.0.0.1:9"))
+
+
+def test_mteb_ranks_with_an_endpoint(tmp_path) -> None:
+    with EmbeddingServer(dimensions=256) as server:
+        encoder = endpoint_encoder(Endpoint(endpoint=server.url))
+        task = registry.load(str(write_beir(tmp_path / "mine")), ["eng"])
+        cache = mteb.ResultCache(tmp_path / "cache")
+        (result,) = mteb.evaluate(encoder, task, cache=cache, co2_tracker=False).task_results
+    assert len(server.texts) == len(PASSAGES) + len(QUERIES)
+    texts = [f"{title} {text}".strip() for _, title, text in PASSAGES]
+    queries, passages = (np.array([embedding(text, 256) for text in side]) for side in ([q for _, q in QUERIES], texts))
+    passages /= np.linalg.norm(passages, axis=1, keepdims=True)
+    best = [PASSAGES[i][0] for i in (queries @ passages.T).argmax(axis=1)]
+    relevant = {(query, passage) for query, passage, grade in JUDGMENTS if grade}
+    first = [(query, passage) in relevant for (query, _), passage in zip(QUERIES, best, strict=True)]
+    assert result.scores["test"][0]["precision_at_1"] == pytest.approx(np.mean(first), abs=1e-4)
+    assert list((tmp_path / "cache").glob("results/loopback__embedder/as-served/mine.json"))
 
 
 def test_a_recipe_names_models_and_endpoints_side_by_side() -> None:
