@@ -192,10 +192,11 @@ class EndpointEncoder:
 
     def __init__(self, model: EndpointModel) -> None:
         from mteb.models import ModelMeta
+        from mteb.models.model_meta import ScoringFunction
 
         self.model = model
         named = {"name": model.resolved.name, "revision": model.resolved.revision, "framework": ["API"]}
-        self.mteb_model_meta = ModelMeta.create_empty(overwrites=named | {"similarity_fn_name": "cosine"})
+        self.mteb_model_meta = ModelMeta.create_empty(overwrites=named | {"similarity_fn_name": ScoringFunction.COSINE})
 
     @property
     def settings(self) -> list[Any]:
