@@ -4,12 +4,11 @@ The first model is what the others are compared with. Everything is read from th
 encoded, and queries are told by their ids alone.
 """
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import pyarrow.parquet as pq
 
 from medembed.errors import Fault, InputError
 from medembed.evaluate.duels import MAIN, Change, Duel, cells, duel, head_to_head
@@ -19,6 +18,8 @@ from medembed.models import Resolved
 from medembed.recipe import Evaluate, is_local
 from medembed.report import METRICS, VERDICTS
 from medembed.run import OWNER, read_json, read_owner
+
+log = logging.getLogger(__name__)
 
 RESAMPLES, SEED = Evaluate.model_fields["resamples"].default, Evaluate.model_fields["seed"].default
 
@@ -133,29 +134,26 @@ def _listed(models: list[Measured]) -> str:
 def measured_in(folder: Path) -> list[Measured]:
     """All models that were measured in a folder: a run folder, one that holds measurements, or a measurement itself.
 
-    Raises:
-        InputError: a model was measured twice on a task, with other settings.
+    Of a model that was measured twice on a task, with other settings or by another mteb, the newer scores count.
     """
     tasks: dict[tuple[str, str], dict[str, Measurement]] = {}
     for place in _measurements(folder):
-        for meta in place.glob("results/*/*/model_meta.json"):
-            said = read_json(meta)
-            of_model = tasks.setdefault((said["name"].removeprefix("local/"), said["revision"]), {})
-            for result in sorted(meta.parent.glob("*.json")):
-                if result == meta:
-                    continue
-                if other := of_model.get(result.stem):
-                    what = f"{said['name']} was measured twice on {result.stem}, with different settings"
-                    raise InputError.of(what, f"{other.folder}, {place}", "Name the one that you mean as a folder.")
-                of_model[result.stem] = Measurement(pq.read_table(place / "scores.parquet"), place)
+        measurement = Measurement.read(place)
+        result = measurement.results()
+        said = read_json(result.with_name("model_meta.json"))
+        of_model = tasks.setdefault((said["name"].removeprefix("local/"), said["revision"]), {})
+        if result.stem in of_model:
+            log.info("%s was measured twice on %s in %s; the newer scores count", said["name"], result.stem, folder)
+        of_model[result.stem] = measurement
     return [Measured(Resolved(name, revision, ""), of_model) for (name, revision), of_model in tasks.items()]
 
 
 def _measurements(folder: Path) -> list[Path]:
-    """The folders that `measure` wrote: those of a run folder, those in `folder`, or itself."""
+    """The folders that `measure` wrote, oldest first: those of a run folder, those in `folder`, or itself."""
     within = folder / "measured" if (folder / "measured").is_dir() else folder
-    places = [within, *sorted(path for path in within.iterdir() if path.is_dir())]
-    return [place for place in places if (place / "scores.parquet").exists() and (place / "results").is_dir()]
+    places = [within, *(path for path in within.iterdir() if path.is_dir() and not path.name.startswith("."))]
+    scored = [it for it in places if (it / "scores.parquet").exists() and (it / "results").is_dir()]
+    return sorted(scored, key=lambda it: ((it / "scores.parquet").stat().st_mtime_ns, it.name))
 
 
 # ---- as Markdown -----------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from medembed.errors import InputError, all_told
 from medembed.evaluate.costs import Costs, costs_of
 from medembed.evaluate.duels import MAIN
 from medembed.evaluate.encoders import Named, find
+from medembed.evaluate.endpoints import Elsewhere
 from medembed.evaluate.scores import METRICS, Measured, encoder_of, measure
 from medembed.evaluate.zero_shot import States, declared, of_both, of_data, share, tasks_of
 from medembed.models import Resolved
@@ -102,10 +103,8 @@ def _contestant(
 def _peer(peer: Model | Endpoint, batch_size: int) -> tuple[Any, Resolved]:
     """What `measure` takes for a model under `evaluate.compare`: with mteb's prompts, where the recipe says nothing of its own."""
     if isinstance(peer, Endpoint):
-        from medembed.evaluate.endpoints import endpoint_encoder
-
-        encoder = endpoint_encoder(peer, batch_size)
-        return encoder, encoder.model.resolved
+        served = Elsewhere(peer, batch_size)
+        return served, served.encoder().resolved
     if peer.prompts is None and peer.max_length is None and peer.weights is None:
         return find(f"{peer.model}@{peer.revision}" if peer.revision else peer.model, allow_remote_code=False)
     return Named(peer), models.resolve(peer)

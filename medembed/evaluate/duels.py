@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -90,7 +91,7 @@ def cells(measured: Measured) -> Cells:
     """Every metric at every depth that mteb scored the model by, a mean over the parts of a task."""
     found: Cells = {}
     for task, measurement in measured.tasks.items():
-        parts = [part for split in _result(task, measurement)["scores"].values() for part in split]
+        parts = [part for split in _result(measurement)["scores"].values() for part in split]
         for metric in filter(CELL.fullmatch, parts[0]):
             found[task, metric] = float(np.mean([part[metric] for part in parts]))
     return found
@@ -107,7 +108,7 @@ def _same_data(task: str, base: Measurement, tuned: Measurement) -> None:
         InputError: the two were measured on other queries, or on another version of the task.
     """
     where, mend = f"{base.folder}, {tuned.folder}", "Evaluate both on the same data, with the same version of mteb."
-    versions = [_result(task, it)["dataset_revision"] for it in (base, tuned)]
+    versions = [_result(it)["dataset_revision"] for it in (base, tuned)]
     if versions[0] != versions[1]:
         raise InputError.of(f"{task} was measured at two revisions: {versions[0]} and {versions[1]}", where, mend)
     keys = ["part", "query_id"]
@@ -117,9 +118,8 @@ def _same_data(task: str, base: Measurement, tuned: Measurement) -> None:
         raise InputError.of(f"{task} was measured on other queries: {only}", where, mend)
 
 
-def _result(task: str, measurement: Measurement) -> dict[str, dict[str, list[dict[str, float]]]]:
-    (path,) = measurement.folder.glob(f"results/*/*/{task}.json")
-    result: dict[str, dict[str, list[dict[str, float]]]] = read_json(path)
+def _result(measurement: Measurement) -> dict[str, Any]:
+    result: dict[str, Any] = read_json(measurement.results())
     return result
 
 

@@ -36,6 +36,7 @@ Floats = NDArray[np.float32]
 class Served:
     """What a server says of the model behind it."""
 
+    kind: str
     model: str  # as a request must call it
     revision: str
     extra: dict[str, Any]  # what a request must say besides, so that long texts are cut as a local model cuts them
@@ -53,7 +54,7 @@ class EndpointModel:
     def __init__(self, endpoint: Endpoint, served: Served, batch_size: int) -> None:
         self.prompts = {"query": endpoint.prompts.get("query", ""), "document": endpoint.prompts.get("passage", "")}
         self.dimensions: int | None = None  # once it has answered
-        self._url, self._kind, self._served = _base(endpoint), endpoint.kind, served
+        self._url, self._kind, self._served = _base(endpoint), served.kind, served
         self._batch_size = min(batch_size, served.batch or batch_size)
         self._signs_as: str | None = None
 
@@ -198,11 +199,6 @@ class EndpointEncoder:
         named = {"name": model.resolved.name, "revision": model.resolved.revision, "framework": ["API"]}
         self.mteb_model_meta = ModelMeta.create_empty(overwrites=named | {"similarity_fn_name": ScoringFunction.COSINE})
 
-    @property
-    def settings(self) -> list[Any]:
-        """All that decides an embedding, as JSON can say it."""
-        return [repr(self.model), self.model.prompts]
-
     def encode(self, inputs: Any, *, prompt_type: str | None = None, **_: Any) -> Floats:
         """The embeddings of what mteb's batches hold, (N, D)."""
         texts = [text for batch in inputs for text in batch["text"]]
@@ -219,25 +215,35 @@ class EndpointEncoder:
         return pairwise_cos_sim(some, others)
 
 
-def endpoint_encoder(endpoint: Endpoint, batch_size: int = 32) -> EndpointEncoder:
-    """The model behind an endpoint, as mteb ranks with it; errors as `connect`."""
-    return EndpointEncoder(connect(endpoint, batch_size))
+@dataclass(frozen=True)
+class Elsewhere:
+    """A model behind an endpoint as a recipe names it, connected when there is something to encode."""
 
+    endpoint: Endpoint
+    batch_size: int = 32
 
-def connect(endpoint: Endpoint, batch_size: int = 32) -> EndpointModel:
-    """Ask the server what it serves.
+    @property
+    def settings(self) -> list[Any]:
+        """What decides an embedding and is not in the revision, as JSON can say it."""
+        return ["endpoint", self.endpoint.prompts]
 
-    Raises:
-        InputError: it cannot be reached, refuses the key, or does not serve the model that the recipe names.
-    """
-    return EndpointModel(endpoint, asyncio.run(_served(endpoint)), batch_size)
+    def load(self) -> EndpointEncoder:
+        return EndpointEncoder(self.encoder())
+
+    def encoder(self) -> EndpointModel:
+        """
+        Raises:
+            InputError: the server cannot be reached, refuses the key, or does not serve the model that is named.
+        """
+        return EndpointModel(self.endpoint, asyncio.run(_served(self.endpoint)), self.batch_size)
 
 
 async def _served(endpoint: Endpoint) -> Served:
     url = _base(endpoint)
     async with session() as http:
-        if endpoint.kind == "tei":
-            return _by_tei(await get_json(http, f"{url}/info"), endpoint)
+        info = await get_json(http, f"{url}/info") if endpoint.kind != "openai" else None
+        if endpoint.kind == "tei" or (isinstance(info, dict) and "model_type" in info):
+            return _by_tei(info, endpoint)
         return _by_openai(await get_json(http, f"{url}/v1/models"), endpoint)
 
 
@@ -248,11 +254,11 @@ def _by_tei(info: Any, endpoint: Endpoint) -> Served:
                 raise InputError.of(f"serves {model}, not {endpoint.model}", endpoint.endpoint)
             size = more.get("max_client_batch_size")
             batch = size if isinstance(size, int) and size > 0 else None
-            return Served(model, str(more.get("model_sha") or UNSTATED), {"truncate": True}, batch)
+            return Served("tei", model, str(more.get("model_sha") or UNSTATED), {"truncate": True}, batch)
         case {"model_id": str(model)}:
             raise InputError.of(f"serves {model}, which is no embedding model", endpoint.endpoint)
-    mend = "If it speaks OpenAI's protocol, say `kind: openai`."
-    raise InputError.of("is no text-embeddings-inference server: /info names no model", endpoint.endpoint, mend)
+    what = "is no text-embeddings-inference server: /info names no model"
+    raise InputError.of(what, endpoint.endpoint, "Leave `kind` out, and the server is asked.")
 
 
 def _by_openai(listed: Any, endpoint: Endpoint) -> Served:
@@ -260,17 +266,17 @@ def _by_openai(listed: Any, endpoint: Endpoint) -> Served:
     models = {row["id"]: row for row in rows or () if isinstance(row, dict) and isinstance(row.get("id"), str)}
     name = endpoint.model or (next(iter(models)) if len(models) == 1 else None)
     if not models:
-        mend = "If it is text-embeddings-inference, say `kind: tei`."
+        mend = "An endpoint is the URL of a server with OpenAI's /v1/embeddings, or of text-embeddings-inference."
         raise InputError.of("names no model at /v1/models", endpoint.endpoint, mend)
     if name is None:
         mend = f"Say which, as `model: NAME`: {', '.join(sorted(models)[:5])} …"
         raise InputError.of(f"serves {len(models)} models", endpoint.endpoint, mend)
     if name not in models:
-        near = difflib.get_close_matches(name, models, n=3, cutoff=0) or sorted(models)[:3]
+        near = difflib.get_close_matches(name, models, n=3, cutoff=0)
         raise InputError.of(f"does not serve {name}", endpoint.endpoint, f"It serves {', '.join(near)}.")
-    # vLLM cuts long texts where a request says so (-1: to the model's length); others do so, or refuse, as they were started.
+    # vLLM cuts long texts when a request says so (-1: to the model's length); others do so, or refuse, as they were started.
     cut = {"truncate_prompt_tokens": -1} if models[name].get("owned_by") == "vllm" else {}
-    return Served(name, UNSTATED, {"model": name, "encoding_format": "float"} | cut)
+    return Served("openai", name, UNSTATED, {"model": name, "encoding_format": "float"} | cut)
 
 
 def _base(endpoint: Endpoint) -> str:

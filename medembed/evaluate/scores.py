@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from medembed.evaluate.encoders import Named, Ranker, Registered, as_mteb, settings_of
+from medembed.evaluate.endpoints import Elsewhere
 from medembed.models import Resolved
 from medembed.recipe import Evaluate
 from medembed.rows import content_id
@@ -88,7 +89,7 @@ class Measured:
 
 
 def measure(
-    model: "Encoder | Named | Registered | Ranker",
+    model: "Encoder | Named | Registered | Ranker | Elsewhere",
     resolved: Resolved,
     evaluate: Evaluate,
     folder: Path,
@@ -136,7 +137,7 @@ def _key(model: Any, resolved: Resolved, task: str, evaluate: Evaluate) -> str:
 
 def encoder_of(model: Any, resolved: Resolved, evaluate: Evaluate, folder: Path) -> Any:
     """What `measure` is given, loaded, as mteb encodes with it; what was encoded for a measurement in `folder` is read."""
-    named = model if isinstance(model, Named | Registered) else None
+    named = model if isinstance(model, Named | Registered | Elsewhere) else None
     loaded = named.load() if named else model
     return as_mteb(loaded, resolved, named, folder / "embeddings", evaluate.batch_size)
 

@@ -109,7 +109,9 @@ class Endpoint(Strict):
     """An embedding model behind an endpoint. The tasks' queries and passages are sent there: they leave this machine."""
 
     endpoint: Url
-    kind: Literal["openai", "tei"] = "openai"  # OpenAI's /v1/embeddings, or text-embeddings-inference's /embed
+    kind: Literal["openai", "tei"] | None = (
+        None  # /v1/embeddings, or text-embeddings-inference's /embed; asked when none
+    )
     model: Annotated[str, Field(min_length=1)] | None = None  # as the server calls it; the one it serves when none
     prompts: dict[Literal["query", "passage"], str] = {}  # put before the texts
 

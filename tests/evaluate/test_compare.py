@@ -201,10 +201,10 @@ def test_models_without_a_task_in_common_are_not_compared(recipe, tmp_path, meas
     assert "not measured on the same tasks" in faults_of([str(tmp_path / "alone"), str(measurements)], [])
 
 
-def test_a_model_that_was_measured_twice_on_a_task_is_told(recipe, tmp_path) -> None:
+def test_of_two_measurements_of_a_model_on_a_task_the_newer_counts(recipe, tmp_path) -> None:
     model = SentenceTransformer(recipe.base.model, device="cpu")
     for length in (8, 16):
         model.max_seq_length = length
-        measure(model, Resolved("org/twice", "a" * 40, ""), Evaluate(tasks=recipe.evaluate.tasks[:1]), tmp_path)
-    with pytest.raises(InputError, match="measured twice on first, with different settings"):
-        measured_in(tmp_path)
+        newer = measure(model, Resolved("org/twice", "a" * 40, ""), Evaluate(tasks=recipe.evaluate.tasks[:1]), tmp_path)
+    (found,) = measured_in(tmp_path)
+    assert found.tasks["first"].folder == newer.tasks["first"].folder

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from medembed.errors import InputError, RunError
-from medembed.evaluate.endpoints import CONCURRENCY, EndpointModel, connect, endpoint_encoder
+from medembed.evaluate import encoders
+from medembed.evaluate.endpoints import CONCURRENCY, Elsewhere, EndpointModel
 from medembed.recipe import Endpoint, Evaluate, Model
 from medembed.tasks import registry
 from tests.fixtures.beir import JUDGMENTS, PASSAGES, QUERIES, write_beir
@@ -24,7 +25,7 @@ def quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def at(server: EmbeddingServer, batch_size: int = 32, **more: object) -> EndpointModel:
-    return connect(Endpoint.model_validate({"endpoint": server.url, "kind": server.kind, **more}), batch_size)
+    return Elsewhere(Endpoint.model_validate({"endpoint": server.url, **more}), batch_size).encoder()
 
 
 @pytest.mark.parametrize("kind", ["openai", "tei"])
@@ -56,7 +57,7 @@ def test_prompts_go_before_the_texts_of_their_side() -> None:
 
 def test_a_url_that_ends_as_openai_clients_have_it_is_the_same_server() -> None:
     with EmbeddingServer() as server:
-        model = connect(Endpoint(endpoint=f"{server.url}/v1"))
+        model = Elsewhere(Endpoint(endpoint=f"{server.url}/v1")).encoder()
         assert len(model.encode_query(TEXTS[:2])) == 2
 
 
@@ -164,8 +165,8 @@ def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ({"models": ("a/one",)}, {"model": "a/won"}, "does not serve a/won"),
         ({"kind": "tei", "models": ("a/one",)}, {"model": "a/two"}, "serves a/one, not a/two"),
         ({"kind": "tei", "model_type": "reranker"}, {}, "no embedding model"),
-        ({"kind": "tei"}, {"kind": "openai"}, "say `kind: tei`"),
-        ({"kind": "openai"}, {"kind": "tei"}, "say `kind: openai`"),
+        ({"kind": "tei"}, {"kind": "openai"}, "names no model at /v1/models"),
+        ({"kind": "openai"}, {"kind": "tei"}, "Leave `kind` out"),
     ],
 )
 def test_a_server_of_something_else_is_told_before_any_text_is_sent(options, asked, what) -> None:
@@ -177,12 +178,12 @@ def test_a_server_of_something_else_is_told_before_any_text_is_sent(options, ask
 
 def test_nobody_there_is_told() -> None:
     with pytest.raises(InputError, match="cannot be reached"):
-        connect(Endpoint(endpoint="http://127.0.0.1:9"))
+        Elsewhere(Endpoint(endpoint="http://127.0.0.1:9")).encoder()
 
 
 def test_mteb_ranks_with_an_endpoint(tmp_path) -> None:
     with EmbeddingServer(dimensions=256) as server:
-        encoder = endpoint_encoder(Endpoint(endpoint=server.url))
+        encoder = Elsewhere(Endpoint(endpoint=server.url)).load()
         task = registry.load(str(write_beir(tmp_path / "mine")), ["eng"])
         cache = mteb.ResultCache(tmp_path / "cache")
         (result,) = mteb.evaluate(encoder, task, cache=cache, co2_tracker=False).task_results
@@ -197,11 +198,20 @@ def test_mteb_ranks_with_an_endpoint(tmp_path) -> None:
     assert list((tmp_path / "cache").glob("results/loopback__embedder/as-served/mine.json"))
 
 
+def test_a_url_names_a_model_on_the_command_line() -> None:
+    with EmbeddingServer(kind="tei") as server:
+        model, resolved = encoders.find(server.url, allow_remote_code=False)
+        assert (resolved.name, resolved.revision) == ("loopback/embedder", server.sha)
+        assert len(model.encoder().encode_query(TEXTS[:2])) == 2
+    with pytest.raises(InputError, match="is no URL of an endpoint"):
+        encoders.find("http://user:key@host", allow_remote_code=False)
+
+
 def test_a_recipe_names_models_and_endpoints_side_by_side() -> None:
     said = {"tasks": ["NFCorpus"], "compare": ["BAAI/bge-small-en-v1.5", {"endpoint": "http://localhost:8080/v1/"}]}
     model, endpoint = Evaluate.model_validate(said).compare
     assert isinstance(model, Model)
     assert isinstance(endpoint, Endpoint)
-    assert (endpoint.endpoint, endpoint.kind) == ("http://localhost:8080/v1", "openai")
+    assert (endpoint.endpoint, endpoint.kind) == ("http://localhost:8080/v1", None)
     with pytest.raises(ValueError, match="keys come from the environment"):
         Evaluate.model_validate({"tasks": ["NFCorpus"], "compare": [{"endpoint": "http://key@host"}]})
