@@ -209,6 +209,37 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="A B [C]...", help="Folders, or names of models that were measured.", show_default=False
+        ),
+    ],
+    within: Annotated[
+        list[Path] | None,
+        typer.Option("--in", metavar="DIR", help="Look for names there, too. May be repeated. [default: runs/*]"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON, not Markdown.")] = False,
+) -> None:
+    """Measured models → tables: differences from A and how sure they are, queries won and lost, who wins how often.
+
+    \b
+    medembed compare runs/one runs/two                 the trained models of two run folders
+    medembed compare all-MiniLM-L6-v2 runs/one         a model by its name, measured in runs/one or in any of runs/*
+    medembed compare bge-small-en-v1.5@5c38ec runs/one one of several revisions
+
+    A folder is a run folder, or one that `evaluate` keeps scores of one model in. Encodes nothing; queries are told by their ids alone.
+    """
+    from medembed.evaluate.compare import compare_named, markdown
+
+    if len(models) < 2:
+        raise InputError.of("takes two models or more", "compare")
+    findings = compare_named(models, within or sorted(Path("runs").glob("*/")))
+    typer.echo(json.dumps(findings.as_json(), indent=2, ensure_ascii=False) if as_json else markdown(findings))
+
+
+@app.command()
 def publish(
     recipe: RecipePath,
     overrides: Overrides = None,

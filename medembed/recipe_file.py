@@ -23,6 +23,7 @@ PATH_KEYS = {
     "retriever",
     "base",
     "tokenizer",
+    "compare",
 }  # they may hold a local path
 _Loader = getattr(
     yaml, "CSafeLoader", yaml.SafeLoader

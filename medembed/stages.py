@@ -40,6 +40,7 @@ def check(recipes: list[Recipe]) -> None:
             looks.append(partial(curate.check, recipe))
         else:
             from medembed.evaluate import check_tasks
+            from medembed.evaluate.contestants import check_peers
 
             if recipe.train.development and recipe.train.development.others:
                 from medembed.train import development
@@ -47,6 +48,7 @@ def check(recipes: list[Recipe]) -> None:
                 looks.append(partial(development.check, recipe))
             looks += [partial(models.resolve, model) for model in recipe.models]
             looks.append(partial(check_tasks, recipe.evaluate))
+            looks.append(partial(check_peers, recipe))
         looks += [partial(gates.check, recipe), partial(publish.look, recipe)]
     all_told(looks)
 

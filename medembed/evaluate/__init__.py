@@ -1,10 +1,10 @@
-"""Model → results: base and tuned model on the same tasks through mteb, and how sure the difference is.
+"""Model → results: base, tuned model and others on the same tasks through mteb, and how sure the differences are.
 
-In: a model recipe and what `train` left in the run folder. Out: mteb's results of both models, the scores of every query, and a
-record with the comparison on each task and the verdict.
+In: a model recipe and what `train` left in the run folder. Out: mteb's results of all models, the scores of every query of base and
+tuned, a picture, and a record with the comparisons, the verdict, what may have been trained on, and what each model costs.
 """
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,17 @@ from typing import Any
 import pyarrow as pa
 
 from medembed import models
-from medembed.errors import InputError, RunError, all_told
+from medembed.errors import InputError, all_told
+from medembed.evaluate.contestants import Contestant, contestants
+from medembed.evaluate.duels import MAIN, Duel, duel
 from medembed.evaluate.encoders import Named
+from medembed.evaluate.pictures import draw_compressed
 from medembed.evaluate.scores import METRICS, Measured, measure
-from medembed.evaluate.statistics import Comparison, compare, verdict
-from medembed.recipe import Evaluate, Model, ModelRecipe, is_local
+from medembed.evaluate.zero_shot import tasks_of
+from medembed.recipe import Endpoint, Evaluate, ModelRecipe, is_local
 from medembed.run import Record, Run, read_json, sha256, write_json
 from medembed.tasks import beir, check_names, task_content, task_name
 
-MAIN = "ndcg_at_10"  # the metric that the verdict goes by
 VOLATILE = ("date", "evaluation_time", "evaluation_phases", "kg_co2_emissions")  # of mteb's results
 
 
@@ -54,65 +56,80 @@ def inputs(recipe: ModelRecipe, run: Run) -> tuple[Any, dict[str, Any]]:
         mend = "Run `medembed train` first."
         raise InputError.of("`train` has not finished: there is no model", str(run.folder), mend)
     base = models.resolve(recipe.base)
+    evaluate = recipe.evaluate
     said = {
         "base": recipe.base.model_dump(include={"max_length", "prompts"}),
-        "evaluate": recipe.evaluate.model_dump(exclude={"tasks"}),
+        # Not where an endpoint is: the same model elsewhere is the same.
+        "compare": [peer.model_dump(exclude={"endpoint", "weights"}) for peer in evaluate.compare],
+        "evaluate": evaluate.model_dump(exclude={"tasks", "compare"}) | {"dimensions": recipe.cut_to},
     }
+    others = [models.resolve(peer) for peer in evaluate.compare if not isinstance(peer, Endpoint)]
     read = {
         "base": [base.name, base.revision],
         "train": trained.outputs,
-        "tasks": {task_name(task): task_content(task) for task in recipe.evaluate.tasks},
+        "compare": [[it.name, it.revision] for it in others],
+        "tasks": {task_name(task): task_content(task) for task in evaluate.tasks},
     }
     return said, read
 
 
 def work(recipe: ModelRecipe, run: Run) -> Record:
-    """Both models on the same queries → which ranks better, by how much, and how sure that is."""
-    base = baseline(recipe, run)
-    tuned = _measure_tuned(recipe, run)
-    tasks, average = _compare(base, tuned, recipe.evaluate)
-    run.write("evaluate", "scores", _side_by_side(base, tuned))
-    results = _keep_results(base, run) | _keep_results(tuned, run)
-    sizes = {task: {"queries": len(it.scores), "passages": it.passages} for task, it in tuned.tasks.items()}
+    """All models on the same queries → which ranks better, by how much, how sure that is, and at what cost."""
+    found = contestants(recipe, run)
+    base, tuned, *others = found
+    main = _duel(base, tuned, recipe.evaluate)
+    against = {other.name: _duel(other, tuned, recipe.evaluate) for other in others}
+    run.write("evaluate", "scores", _side_by_side(base.measured, tuned.measured))
+    kept = {name: hashed for it in found for name, hashed in _keep_results(it.measured, run).items()}
+    kept |= _draw(found, run)
+    sizes = {task: {"queries": len(it.scores), "passages": it.passages} for task, it in tuned.measured.tasks.items()}
     return Record(
         stage="evaluate",
         counts={
-            "tasks": len(tasks),
+            "tasks": len(sizes),
             "queries": sum(size["queries"] for size in sizes.values()),
             "passages": sum(size["passages"] for size in sizes.values()),
         },
         facts={
-            "tasks": {task: sizes[task] | {metric: asdict(it) for metric, it in tasks[task].items()} for task in tasks},
-            "average": asdict(average[MAIN]),
-            "verdict": verdict(average[MAIN], [task[MAIN] for task in tasks.values()]),
-            "base": {"name": base.model.name, "revision": base.model.revision},
-            "tuned": {"name": tuned.model.name, "revision": tuned.model.revision},
+            "tasks": {
+                task: sizes[task] | {metric: asdict(it) for metric, it in metrics.items()}
+                for task, metrics in main.tasks.items()
+            },
+            "average": asdict(main.average[MAIN]),
+            "zero_shot_average": asdict(main.zero_shot_average[MAIN]) if main.zero_shot_average else None,
+            "verdict": main.verdict,
+            "base": {"name": base.name, "revision": base.measured.model.revision},
+            "tuned": {"name": tuned.name, "revision": tuned.measured.model.revision},
+            "compared": {name: _told(it) for name, it in against.items()},
+            "models": [it.facts() for it in found],
         },
-        outputs=results,
-        measured={"mteb_seconds": {"base": _seconds(base), "tuned": _seconds(tuned)}},
+        outputs=kept,
+        measured={
+            "mteb_seconds": {it.name: _seconds(it.measured) for it in found},
+            "speed": {it.name: it.costs.speed for it in found if it.costs.speed},
+        },
     )
 
 
-def _measure_tuned(recipe: ModelRecipe, run: Run) -> Measured:
-    """Measure the trained model just as it was saved: its own prompts and max length."""
-    model = Model(model=str(run.path("train", "model").absolute()))
-    resolved = replace(models.resolve(model), name=recipe.name)
-    return measure(Named(model), resolved, recipe.evaluate, run.folder / "measured")
+def _duel(base: Contestant, tuned: Contestant, evaluate: Evaluate) -> Duel:
+    zero_shot = set(tasks_of(base.states)) & set(tasks_of(tuned.states))
+    return duel(base.measured, tuned.measured, evaluate.resamples, evaluate.seed, sorted(zero_shot))
 
 
-def _compare(
-    base: Measured, tuned: Measured, evaluate: Evaluate
-) -> tuple[dict[str, dict[str, Comparison]], dict[str, Comparison]]:
-    """task → metric → comparison, and metric → comparison of the means over tasks."""
-    pairs = {task: (base.tasks[task], tuned.tasks[task]) for task in tuned.tasks}
-    for task, (one, other) in pairs.items():
-        if not one.scores.select(["part", "query_id"]).equals(other.scores.select(["part", "query_id"])):
-            mend = f"Remove {one.folder} and {other.folder}, and run again."
-            raise RunError.of("the data of the task changed between the two measurements", task, mend)
-    parts = {task: list(zip(one.parts, other.parts, strict=True)) for task, (one, other) in pairs.items()}
-    tasks, average = compare(parts, evaluate.resamples, evaluate.seed)
-    named = {task: dict(zip(METRICS, found, strict=True)) for task, found in tasks.items()}
-    return named, dict(zip(METRICS, average, strict=True))
+def _told(found: Duel) -> dict[str, Any]:
+    """The tuned model against another one than its base, by nDCG@10."""
+    return {
+        "tasks": {task: asdict(metrics[MAIN]) for task, metrics in found.tasks.items()},
+        "average": asdict(found.average[MAIN]),
+        "zero_shot_average": asdict(found.zero_shot_average[MAIN]) if found.zero_shot_average else None,
+        "verdict": found.verdict,
+    }
+
+
+def _draw(found: list[Contestant], run: Run) -> dict[str, str]:
+    """The picture of quality against size, where it can be drawn; file → sha256."""
+    drawn = draw_compressed(run.path("evaluate", "compressed"), {it.name: it.costs.by_form for it in found})
+    return {path.name: sha256(path) for path in drawn}
 
 
 def _side_by_side(base: Measured, tuned: Measured) -> pa.Table:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from medembed import models
 from medembed.errors import InputError
+from medembed.evaluate.endpoints import Elsewhere, EndpointModel
 from medembed.evaluate.vectors import Remembering
 from medembed.models import Resolved
-from medembed.recipe import Model, is_local
+from medembed.recipe import Endpoint, Model, is_local
 from medembed.rows import content_id
 
 if TYPE_CHECKING:
@@ -107,21 +108,28 @@ class Ranker:
         return found
 
 
-def find(name: str, *, allow_remote_code: bool) -> tuple[Named | Registered | Ranker, Resolved]:
-    """What `--model` names: `bm25`, a local folder, or a Hub id with `@revision` or without; not loaded yet.
+def find(name: str, *, allow_remote_code: bool) -> tuple[Named | Registered | Ranker | Elsewhere, Resolved]:
+    """What `--model` names: `bm25`, a local folder, the URL of an endpoint, or a Hub id with `@revision` or without; not loaded yet.
 
     Raises:
         InputError: no such model or revision, or one that needs code of its own.
     """
     if name == BM25:
         return Ranker(), Ranker.resolved
+    if re.match("https?://", name):
+        try:
+            served = Elsewhere(Endpoint(endpoint=name))
+        except ValueError as error:
+            mend = "An endpoint is a URL such as http://localhost:8080; keys come from the environment."
+            raise InputError.of("is no URL of an endpoint", "--model", mend) from error
+        return served, served.encoder().resolved
     if is_local(name):
         if not Path(name).is_dir():
             raise InputError.of("there is no such folder", name)
         return _ours(Model(model=name), allow_remote_code=allow_remote_code)
     name, _, revision = name.partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        mend = "A model is `bm25`, a folder (./ or /), or org/name[@revision] on the Hub."
+        mend = "A model is `bm25`, a folder (./ or /), an endpoint's URL, or org/name[@revision] on the Hub."
         raise InputError.of(f"{name!r} names no model", "--model", mend)
     from mteb.models.model_implementations import MODEL_REGISTRY
 
@@ -196,7 +204,9 @@ def load(model: Model, *, allow_remote_code: bool = False) -> Any:
         raise InputError.of(f"cannot be loaded as an embedding model ({type(error).__name__})", model.model) from error
 
 
-def as_mteb(model: Any, resolved: Resolved, named: Named | Registered | None, cache: Path, batch_size: int) -> Any:
+def as_mteb(
+    model: Any, resolved: Resolved, named: Named | Registered | Elsewhere | None, cache: Path, batch_size: int
+) -> Any:
     """`model` as mteb takes it, under its resolved name, with embeddings that are kept in `cache`; `named`: how it was loaded."""
     from mteb.models import SentenceTransformerEncoderWrapper
     from mteb.models.sentence_transformer_wrapper import MultiVectorWrapper, SparseEncoderWrapper
@@ -219,7 +229,8 @@ def as_mteb(model: Any, resolved: Resolved, named: Named | Registered | None, ca
     inner = getattr(wrapped, "model", None)
     if hasattr(inner, "encode_document") and hasattr(inner, "max_seq_length"):
         made_by = [resolved.name, resolved.revision, settings_of(inner)]
-        wrapped.model = Remembering(inner, made_by, named, cache, batch_size)
+        at_once = inner.at_once if isinstance(inner, EndpointModel) else batch_size
+        wrapped.model = Remembering(inner, made_by, named, cache, at_once)
     return wrapped
 
 

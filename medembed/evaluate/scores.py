@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from medembed.evaluate.encoders import Named, Ranker, Registered, as_mteb, settings_of
+from medembed.evaluate.endpoints import Elsewhere
 from medembed.models import Resolved
 from medembed.recipe import Evaluate
 from medembed.rows import content_id
@@ -88,7 +89,7 @@ class Measured:
 
 
 def measure(
-    model: "Encoder | Named | Registered | Ranker",
+    model: "Encoder | Named | Registered | Ranker | Elsewhere",
     resolved: Resolved,
     evaluate: Evaluate,
     folder: Path,
@@ -108,7 +109,7 @@ def measure(
         for place in places.values():
             shutil.rmtree(place, ignore_errors=True)
     if wanted := missing(model, resolved, evaluate, folder):
-        encoder = _encoder(model, resolved, evaluate, folder)
+        encoder = encoder_of(model, resolved, evaluate, folder)
         for task in tqdm(wanted, desc="evaluate", unit="task", disable=len(wanted) < 2):
             _measure(encoder, task, evaluate, places[task])
     tasks = {task_name(task): Measurement.read(place) for task, place in places.items()}
@@ -134,8 +135,9 @@ def _key(model: Any, resolved: Resolved, task: str, evaluate: Evaluate) -> str:
     return content_id(json.dumps([resolved.name, resolved.revision, encoding, task_is]))
 
 
-def _encoder(model: Any, resolved: Resolved, evaluate: Evaluate, folder: Path) -> Any:
-    named = model if isinstance(model, Named | Registered) else None
+def encoder_of(model: Any, resolved: Resolved, evaluate: Evaluate, folder: Path) -> Any:
+    """What `measure` is given, loaded, as mteb encodes with it; what was encoded for a measurement in `folder` is read."""
+    named = model if isinstance(model, Named | Registered | Elsewhere) else None
     loaded = named.load() if named else model
     return as_mteb(loaded, resolved, named, folder / "embeddings", evaluate.batch_size)
 

@@ -46,6 +46,11 @@ class Remembering:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
+    @property
+    def plain(self) -> "Encoder":
+        """The model itself, which remembers nothing."""
+        return self._model
+
     def encode(self, inputs: Sequence[str], **settings: Any) -> Any:
         return self._embeddings("", inputs, settings)
 

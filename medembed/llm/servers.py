@@ -178,7 +178,7 @@ async def who(http: httpx2.AsyncClient, url: str) -> Identity:
     Raises:
         InputError: it cannot be reached, refuses the key, is not ready, or names no model.
     """
-    match await _get(http, f"{url}/info"):
+    match await get_json(http, f"{url}/info"):
         case {"model_id": str(model), **more}:
             return Identity(
                 f"{model}@{more['model_sha']}" if more.get("model_sha") else model,
@@ -188,9 +188,9 @@ async def who(http: httpx2.AsyncClient, url: str) -> Identity:
                 max_input_tokens=_count(more, "max_input_tokens"),
                 max_total_tokens=_count(more, "max_total_tokens"),
             )
-    match await _get(http, f"{url}/v1/models"):
+    match await get_json(http, f"{url}/v1/models"):
         case {"data": [{"id": str(model), "owned_by": "llamacpp"}, *_]}:
-            props = await _get(http, f"{url}/props") or {}
+            props = await get_json(http, f"{url}/props") or {}
             settings = props.get("default_generation_settings") or {}
             takes, context = _count(props, "total_slots"), _count(settings, "n_ctx")
             return Identity(model, model, "llamacpp", takes, max_total_tokens=context)
@@ -201,8 +201,12 @@ async def who(http: httpx2.AsyncClient, url: str) -> Identity:
     raise InputError.of("names no model, neither at /info nor at /v1/models", url, mend)
 
 
-async def _get(http: httpx2.AsyncClient, url: str) -> Any:
-    """The JSON at `url`; None when there is none."""
+async def get_json(http: httpx2.AsyncClient, url: str) -> Any:
+    """The JSON at `url`; None when there is none.
+
+    Raises:
+        InputError: the server cannot be reached, refuses the key, or is not ready.
+    """
     try:
         response = await http.get(url, timeout=START_UP)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:

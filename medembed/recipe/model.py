@@ -1,10 +1,10 @@
 """The recipe of a model: a base and triplets → a better model, and the proof. Its sections are named as the stages are."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from medembed.recipe.common import Count, Model, Name, PathOrHub, Publish, Share, Strict, hub_id, is_local
+from medembed.recipe.common import Count, Model, Name, PathOrHub, Publish, Share, Strict, Url, hub_id, is_local
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -139,12 +139,37 @@ class Train(Strict):
         return self
 
 
+class Endpoint(Strict):
+    """An embedding model behind an endpoint. The tasks' queries and passages are sent there: they leave this machine."""
+
+    endpoint: Url
+    kind: Literal["openai", "tei"] | None = (
+        None  # /v1/embeddings, or text-embeddings-inference's /embed; asked when none
+    )
+    model: Annotated[str, Field(min_length=1)] | None = None  # as the server calls it; the one it serves when none
+    prompts: dict[Literal["query", "passage"], str] = {}  # put before the texts
+
+
+# Told apart by the key, so that a fault of an endpoint is told as one, and not as that of a model.
+Peer = Annotated[
+    Annotated[Model, Tag("model")] | Annotated[Endpoint, Tag("endpoint")],
+    Discriminator(lambda value: "endpoint" if _names_an_endpoint(value) else "model"),
+]
+
+
+def _names_an_endpoint(value: Any) -> bool:
+    return isinstance(value, Endpoint) or (isinstance(value, dict) and "endpoint" in value)
+
+
 class Evaluate(Strict):
     """Checkpoint → results: mteb's tasks by name, local BEIR folders by path. The base is measured by the same command."""
 
     tasks: Annotated[list[PathOrHub], Field(min_length=1)]
+    compare: list[Peer] = []  # other models, measured on the same tasks
     languages: list[str] = ["eng"]
     batch_size: Count = 32
+    dimensions: list[Count] | None = None  # that embeddings are also cut to; those of `train.matryoshka` when none
+    quantised: list[Literal["int8", "binary"]] = ["int8", "binary"]  # precisions that passages are also stored in
     resamples: Annotated[int, Field(ge=100)] = 10_000  # of the paired bootstrap
     seed: int = 42
 
@@ -164,6 +189,11 @@ class ModelRecipe(Strict):
     def models(self) -> list[Model]:
         """All models that the recipe names."""
         return [self.base, *([self.train.guide.model] if self.train.guide else [])]
+
+    @property
+    def cut_to(self) -> list[int]:
+        """The dimensions that embeddings are also measured at."""
+        return self.train.matryoshka if self.evaluate.dimensions is None else self.evaluate.dimensions
 
     @model_validator(mode="after")
     def _fits(self) -> "ModelRecipe":

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import mteb
@@ -12,10 +13,19 @@ import pytest
 from medembed import stages
 from medembed.errors import InputError
 from medembed.evaluate import baseline, inputs
-from medembed.recipe import ModelRecipe
+from medembed.evaluate.contestants import check_peers
 from medembed.run import Record, Run, sha256
+from tests.evaluate.runs import model_recipe, trained
 from tests.fixtures.beir import PASSAGES, write_beir
+from tests.fixtures.embedding_server import EmbeddingServer
 from tests.fixtures.models import make_tiny_model
+
+
+@pytest.fixture(scope="module", autouse=True)
+def timed_in_a_moment() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("medembed.evaluate.efficiency.SECONDS", 0)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -32,36 +42,17 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     ]
 
 
-def recipe_of(base: Path, tasks: list[str], **evaluate: int) -> ModelRecipe:
-    return ModelRecipe.model_validate(
-        {
-            "kind": "model",
-            "name": "test-model",
-            "base": str(base),
-            "data": {"dataset": "org/none"},
-            "evaluate": {"tasks": tasks, "resamples": 500, **evaluate},
-            "publish": {"folder": "hub"},
-        }
-    )
-
-
-def trained(recipe: ModelRecipe, folder: Path, model: Path) -> Run:
-    """A run folder as `train` leaves it."""
-    run = Run(recipe, folder)
-    with run.locked():
-        shutil.copytree(model, run.path("train", "model"))
-        weights = {"model/model.safetensors": sha256(model / "model.safetensors")}
-        run.perform("train", "trained", lambda: Record(stage="train", outputs=weights))
-    return run
-
-
 def files_of(folder: Path) -> dict[str, bytes]:
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
+def times_of(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
 def test_the_record_tells_both_models_on_each_task_and_the_verdict(tiny_model, tuned_model, tasks, tmp_path) -> None:
-    recipe = recipe_of(tiny_model, tasks)
+    recipe = model_recipe(tiny_model, tasks)
     run = trained(recipe, tmp_path / "run", tuned_model)
     record = stages.perform("evaluate", recipe, run)
     assert record.counts == {"tasks": 2, "queries": 12, "passages": 24}
@@ -85,7 +76,7 @@ def test_the_record_tells_both_models_on_each_task_and_the_verdict(tiny_model, t
 
 
 def test_the_results_of_both_models_are_read_by_mteb(tiny_model, tuned_model, tasks, tmp_path) -> None:
-    recipe = recipe_of(tiny_model, tasks)
+    recipe = model_recipe(tiny_model, tasks)
     run = trained(recipe, tmp_path / "run", tuned_model)
     record = stages.perform("evaluate", recipe, run)
     loaded = mteb.ResultCache(run.path("evaluate")).load_results(require_model_meta=False)
@@ -104,58 +95,140 @@ def test_the_results_of_both_models_are_read_by_mteb(tiny_model, tuned_model, ta
 
 
 def test_the_same_inputs_give_the_same_bytes(tiny_model, tuned_model, tasks, tmp_path) -> None:
-    recipe = recipe_of(tiny_model, tasks)
+    recipe = model_recipe(tiny_model, tasks)
     kept = []
     for name in ("one", "two"):
         run = trained(recipe, tmp_path / name, tuned_model)
         stages.perform("evaluate", recipe, run)
         files = files_of(run.path("evaluate"))
         record = json.loads(files.pop("record.json"))
-        assert set(record.pop("measured")) == {"mteb_seconds", "seconds"}
+        assert set(record.pop("measured")) == {"mteb_seconds", "seconds", "speed"}
         kept.append((files, record))
     assert kept[0] == kept[1]
     assert str(tmp_path).encode() not in b"".join(kept[0][0].values())
 
 
 def test_the_base_that_train_measured_is_not_measured_again(tiny_model, tuned_model, tasks, tmp_path) -> None:
-    recipe = recipe_of(tiny_model, tasks)
+    recipe = model_recipe(tiny_model, tasks)
     run = trained(recipe, tmp_path / "run", tuned_model)
     measured = baseline(recipe, run)
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "measured").rglob("*")}
+    before = times_of(tmp_path / "run" / "measured")
     record = stages.perform("evaluate", recipe, run)
-    assert (
-        before.items() <= {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "measured").rglob("*")}.items()
-    )
+    assert before.items() <= times_of(tmp_path / "run" / "measured").items()
     mean = np.mean(measured.tasks["first"].scores["ndcg_at_10"])
     assert record.facts["tasks"]["first"]["ndcg_at_10"]["base"] == pytest.approx(mean, abs=1e-6)
 
 
 def test_a_model_against_itself_is_marginal(tiny_model, tasks, tmp_path) -> None:
-    recipe = recipe_of(tiny_model, tasks)
+    recipe = model_recipe(tiny_model, tasks)
     record = stages.perform("evaluate", recipe, trained(recipe, tmp_path / "run", tiny_model))
     assert (record.facts["average"]["low"], record.facts["average"]["high"]) == (0, 0)
     assert record.facts["verdict"] == "MARGINAL"
 
 
 def test_done_work_is_skipped_until_the_model_or_a_task_changes(tiny_model, tuned_model, tasks, tmp_path) -> None:
-    recipe = recipe_of(tiny_model, tasks[:1])
+    recipe = model_recipe(tiny_model, tasks[:1])
     run = trained(recipe, tmp_path / "run", tuned_model)
     skipped: list[Record] = []
     for _ in range(2):
         stages.perform("evaluate", recipe, run, skipping=skipped.append)
     assert len(skipped) == 1
-    stages.perform("evaluate", recipe_of(tiny_model, tasks), run, skipping=skipped.append)
+    stages.perform("evaluate", model_recipe(tiny_model, tasks), run, skipping=skipped.append)
     assert len(skipped) == 1
 
 
 def test_without_a_trained_model_the_mend_is_to_train(tiny_model, tasks, tmp_path) -> None:
-    recipe = recipe_of(tiny_model, tasks)
+    recipe = model_recipe(tiny_model, tasks)
     with pytest.raises(InputError, match="Run `medembed train` first"):
         inputs(recipe, Run(recipe, tmp_path / "run"))
 
 
 def test_the_fingerprint_does_not_hang_on_where_a_task_lies(tiny_model, tuned_model, tasks, tmp_path) -> None:
     moved = shutil.copytree(tasks[0], tmp_path / "elsewhere" / "first")
-    here, there = recipe_of(tiny_model, tasks[:1]), recipe_of(tiny_model, [str(moved)])
+    here, there = model_recipe(tiny_model, tasks[:1]), model_recipe(tiny_model, [str(moved)])
     run = trained(here, tmp_path / "run", tuned_model)
     assert inputs(here, run) == inputs(there, run)
+
+
+@pytest.fixture(scope="module")
+def compared(tiny_model, tuned_model, tasks, tmp_path_factory) -> tuple[Run, Record]:
+    """A run with another model and an endpoint beside base and tuned, cut and quantised."""
+    other = make_tiny_model(tmp_path_factory.mktemp("other"), seed=7)
+    with EmbeddingServer() as server:
+        peers = [{"model": str(other), "prompts": {"query": "pain "}}, {"endpoint": server.url}]
+        recipe = model_recipe(tiny_model, tasks, compare=peers, dimensions=[16, 8])
+        run = trained(recipe, tmp_path_factory.mktemp("compared"), tuned_model)
+        check_peers(recipe)
+        record = stages.perform("evaluate", recipe, run)
+        asked = len(server.asked)
+        assert sorted(server.texts[1:]) == sorted(set(server.texts[1:])), "asked twice for a text"
+    assert asked < 10
+    return run, record
+
+
+def test_other_models_stand_beside_base_and_tuned(compared) -> None:
+    run, record = compared
+    roles = [(it["role"], it["name"]) for it in record.facts["models"]]
+    assert [role for role, _ in roles] == ["base", "tuned", "compared", "compared"]
+    assert roles[3][1] == "loopback/embedder"
+    assert set(record.facts["compared"]) == {name for role, name in roles if role == "compared"}
+    tuned, peer = record.facts["models"][1], record.facts["models"][3]
+    found = record.facts["compared"]["loopback/embedder"]
+    assert found["average"]["tuned"] == pytest.approx(tuned["average"], abs=1e-6)
+    assert found["average"]["base"] == pytest.approx(peer["average"], abs=1e-6)
+    assert set(found["tasks"]) == {"first", "second"}
+    assert run.path("evaluate", "results/loopback__embedder/as-served/first.json").exists()
+
+
+def test_where_an_endpoint_is_stands_in_no_file(compared) -> None:
+    run, record = compared
+    assert "127.0.0.1" not in json.dumps([record.facts, record.said, record.measured])
+    for path in run.path("evaluate").rglob("*"):
+        assert path.is_dir() or b"127.0.0.1" not in path.read_bytes()
+
+
+def test_each_model_is_told_with_what_it_costs(compared) -> None:
+    _, record = compared
+    base, tuned, _, endpoint = record.facts["models"]
+    assert base["parameters"] == tuned["parameters"] > 10_000
+    assert base["weights_bytes"] >= 4 * base["parameters"]
+    assert (base["dimensions"], endpoint["dimensions"]) == (32, 64)
+    assert base["index"]["first"] == {"passages": 12, "vectors": 12, "bytes": 12 * 32 * 4}
+    assert set(record.measured["speed"]) == {it["name"] for it in record.facts["models"][:3]}
+    for of_model in record.measured["speed"].values():
+        assert all(of_model["embeddings_per_second"][size] > 0 for size in ("1", "32"))
+
+
+def test_whole_embeddings_in_float32_score_as_mteb_says(compared) -> None:
+    _, record = compared
+    for it in record.facts["models"]:
+        whole = it["compressed"][0]
+        assert (whole["dimensions"], whole["precision"]) == (it["dimensions"], "float32")
+        assert whole["tasks"] == pytest.approx(it["scores"], abs=1e-4)
+        sizes = {(each["dimensions"], each["precision"]): each["bytes"] for each in it["compressed"]}
+        assert len(sizes) == 3 * 4
+        assert (sizes[16, "int8"], sizes[16, "binary"], sizes[8, "binary, rescored"]) == (16, 2, 1)
+
+
+def test_the_picture_is_kept_as_an_output(compared) -> None:
+    run, record = compared
+    for name in ("compressed.png", "compressed.svg"):
+        assert record.outputs[name] == sha256(run.path("evaluate", name))
+
+
+def test_of_local_tasks_nobody_knows_whether_a_model_was_trained_on_them(compared) -> None:
+    _, record = compared
+    for it in record.facts["models"]:
+        assert it["zero_shot"] == {"first": "not known", "second": "not known"}
+        assert (it["zero_shot_share"], it["zero_shot_average"]) == (None, None)
+    assert record.facts["zero_shot_average"] is None
+
+
+def test_two_models_of_one_name_are_told_before_anything_starts(tiny_model, tasks) -> None:
+    with pytest.raises(InputError, match="models of the same name"):
+        check_peers(model_recipe(tiny_model, tasks, compare=[str(tiny_model)]))
+
+
+def test_an_endpoint_that_is_not_there_is_told_before_anything_starts(tiny_model, tasks) -> None:
+    with pytest.raises(InputError, match="cannot be reached"):
+        check_peers(model_recipe(tiny_model, tasks, compare=[{"endpoint": "http://127.0.0.1:9"}]))

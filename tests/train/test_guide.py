@@ -30,7 +30,9 @@ def rows(twins: int = ROWS) -> Rows:
     numbers = np.stack([np.arange(ROWS), ROWS + np.arange(ROWS), 2 * ROWS + np.arange(ROWS)], axis=1)
     numbers[3, 2] = numbers[5, 1]
     table = {"query": queries, "positive": positives, "negative_1": negatives, LABEL: list(range(ROWS))}
-    return Rows(Dataset.from_dict(table), numbers, np.zeros((ROWS, 1), dtype=bool), None, [], ROWS, np.arange(1, ROWS + 1), None)
+    return Rows(
+        Dataset.from_dict(table), numbers, np.zeros((ROWS, 1), dtype=bool), None, [], ROWS, np.arange(1, ROWS + 1), None
+    )
 
 
 def test_what_is_as_close_as_the_right_one_less_the_margin_may_answer() -> None:

@@ -52,7 +52,16 @@ def rows(*, whole: bool = False) -> Rows:
         table[f"negative_{negative + 1}"][row] = ""
         missing[row, negative], teacher[row, 1 + negative] = True, np.nan
     texts = np.arange(ROWS * 4).reshape(ROWS, 4)
-    return Rows(Dataset.from_dict(table | {LABEL: list(range(ROWS))}), texts, missing, teacher, [], ROWS, np.arange(1, ROWS + 1), None)
+    return Rows(
+        Dataset.from_dict(table | {LABEL: list(range(ROWS))}),
+        texts,
+        missing,
+        teacher,
+        [],
+        ROWS,
+        np.arange(1, ROWS + 1),
+        None,
+    )
 
 
 def guide(relative_margin: float) -> Guided:

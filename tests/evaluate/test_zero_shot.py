@@ -1,0 +1,61 @@
+"""What may be called zero-shot: what was declared or checked, and nothing else."""
+
+import mteb
+import pytest
+
+from medembed.evaluate.zero_shot import declared, of_both, of_data, share, tasks_of
+
+TASKS = ["NFCorpus", "TRECCOVID", "ArguAna"]
+CHECKED = {"state": "decontaminated", "removed": {"same query": 3}}
+
+
+def test_a_task_whose_data_was_declared_is_trained_on_and_the_others_are_not() -> None:
+    states = declared(TASKS, {"NFCorpus", "MSMARCO"})
+    assert states == {"NFCorpus": "trained on", "TRECCOVID": "zero-shot", "ArguAna": "zero-shot"}
+    assert (tasks_of(states), share(states)) == (["TRECCOVID", "ArguAna"], 66.7)
+
+
+def test_without_a_declaration_nothing_is_known_and_nothing_zero_shot() -> None:
+    states = declared(TASKS, None)
+    assert set(states.values()) == {"not known"}
+    assert (tasks_of(states), share(states)) == ([], None)
+
+
+@pytest.mark.parametrize("name", ["abhinand/MedEmbed-small-v0.1", "BAAI/bge-small-en-v1.5", "BAAI/bge-m3"])
+def test_the_states_of_a_model_are_those_that_mteb_computes(name) -> None:
+    meta = mteb.get_model_meta(name, fetch_from_hf=False)
+    tasks = ["ArguAna", "MedicalQARetrieval", "NFCorpus", "PublicHealthQA", "TRECCOVID", "MIRACLRetrieval"]
+    states = declared(tasks, meta.get_training_datasets())
+    for task in tasks:
+        assert (states[task] == "zero-shot") == meta.is_zero_shot_on([task])
+    assert int(share(states)) == meta.zero_shot_percentage(tasks)
+
+
+def test_the_original_was_trained_on_its_own_five_benchmarks() -> None:
+    meta = mteb.get_model_meta("abhinand/MedEmbed-small-v0.1", fetch_from_hf=False)
+    five = ["ArguAna", "MedicalQARetrieval", "NFCorpus", "PublicHealthQA", "TRECCOVID"]
+    assert set(declared(five, meta.get_training_datasets()).values()) == {"trained on"}
+
+
+def test_data_that_was_decontaminated_is_zero_shot_unless_it_is_that_of_the_task() -> None:
+    datasets = {"NFCorpus": "mteb/nfcorpus", "TRECCOVID": "mteb/trec-covid", "mine": "mine"}
+    report = {"NFCorpus": CHECKED, "TRECCOVID": CHECKED, "mine": {"state": "not checked"}}
+    assert of_data(datasets, ["org/triplets", "BeIR/nfcorpus"], report) == {
+        "NFCorpus": "trained on",
+        "TRECCOVID": "zero-shot",
+        "mine": "not known",
+    }
+    assert of_data({"TRECCOVID": "mteb/trec-covid"}, ["somebody/TREC-COVID"], report) == {"TRECCOVID": "trained on"}
+    assert of_data({"ArguAna": "mteb/arguana"}, ["org/triplets"], {}) == {"ArguAna": "not known"}
+
+
+def test_a_tuned_model_is_no_more_zero_shot_than_its_base_or_its_data() -> None:
+    base = {"a": "trained on", "b": "zero-shot", "c": "not known", "d": "zero-shot", "e": "trained on"}
+    data = {"a": "zero-shot", "b": "zero-shot", "c": "zero-shot", "d": "not known", "e": "not known"}
+    assert of_both(base, data) == {
+        "a": "trained on",
+        "b": "zero-shot",
+        "c": "not known",
+        "d": "not known",
+        "e": "trained on",
+    }
