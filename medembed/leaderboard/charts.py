@@ -18,14 +18,13 @@ Spec = dict[str, Any]
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"  # a name: nothing is fetched
 VERSION = "5.21"
-BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
-COLOURS = [BLUE, ORANGE, GREEN, PURPLE]  # one a size
 SHAPES = ["circle", "square", "triangle-up", "diamond"]
 THEMES = {
-    "light": {"background": "#ffffff", "text": "#1f2328", "faint": "#d1d9e0", "rise": "#0072B2"},
-    "dark": {"background": "#0d1117", "text": "#f0f6fc", "faint": "#3d444d", "rise": "#56B4E9"},
+    "light": {"background": "#ffffff", "text": "#1f2328", "faint": "#d1d9e0", "blue": "#0072B2"},
+    "dark": {"background": "#0d1117", "text": "#f0f6fc", "faint": "#3d444d", "blue": "#56B4E9"},
 }
 WIDTH, HEIGHT = 640, 440
+WORTH_SHOWING = 0.35  # of the many models, in a picture without them all
 MATRIX = 18  # models in the head-to-head
 GAP, LETTER, LINE = 8, 5.9, 11  # pixels: beside a point, a letter of its name, a line of text
 FONT = "Helvetica, Arial, Liberation Sans, sans-serif"
@@ -65,7 +64,8 @@ def themed(spec: Spec, theme: str) -> Spec:
         "title": {"color": colours["text"], "subtitleColor": colours["text"], "fontSize": 16, "anchor": "start"},
         "text": {"color": colours["text"]},
         "view": {"stroke": colours["faint"]},
-        "style": {"rise": {"color": colours["rise"]}, "plain": {"color": colours["text"]}},
+        "range": {"category": [colours["blue"], "#E69F00", "#009E73", "#CC79A7"]},
+        "style": {"rise": {"color": colours["blue"]}, "plain": {"color": colours["text"]}},
     }
     return spec | {"config": config}
 
@@ -109,7 +109,7 @@ def _sizes(rows: list[Row]) -> Chart:
         "field": "zero-shot",
         "type": "nominal",
         "title": "trained on data of the five tasks",
-        "scale": {"domain": ["no", "yes", "not declared"], "range": [BLUE, ORANGE, "#999999"]},
+        "scale": {"domain": ["no", "yes", "not declared"], "range": "category"},
         "legend": {"orient": "top"},
     }
     shapes = marked | {"scale": {"domain": ["no", "yes", "not declared"], "range": SHAPES[:3]}}
@@ -117,7 +117,7 @@ def _sizes(rows: list[Row]) -> Chart:
     layers = [
         {
             "transform": [{"filter": "datum.base != null"}],
-            "mark": {"type": "rule", "strokeWidth": 3, "opacity": 0.6, "style": "rise"},
+            "mark": {"type": "rule", "strokeWidth": 4, "opacity": 0.8, "style": "rise"},
             "encoding": {"x": x | {"field": "base"}, "x2": {"field": "mean"}},
         },
         {
@@ -215,11 +215,12 @@ def _dimensions(rows: list[Row]) -> Chart:
     """Of the many only the best of each size at each number of dimensions, and those that everybody compares with."""
     best: dict[tuple[str, int | None], Row] = {}
     for row in sorted(rows, key=lambda row: -(row.mean or 0)):
-        best.setdefault((row.size, row.facts.dimensions), row)
+        if (row.mean or 0) >= WORTH_SHOWING:
+            best.setdefault((row.size, row.facts.dimensions), row)
     shown = [row for row in rows if row.ours or row.anchor or row in best.values()]
     values = [_point(row, row.facts.dimensions or 0, f"{row.facts.dimensions} dimensions") for row in shown]
     axis = {"title": "dimensions of an embedding (log)", "axis": {"values": [2**power for power in range(5, 15)]}}
-    note = "As declared to mteb. Well-known models, and the best of each size at each number of dimensions."
+    note = f"Well-known models, and the best of each size and number of dimensions, from {100 * WORTH_SHOWING:.0f} points on."
     return _scattered("dimensions", "Quality against dimensions", note, values, axis)
 
 
@@ -236,7 +237,7 @@ def _scattered(name: str, title: str, note: str, values: list[Spec], x_axis: Spe
     encoding = {
         "x": x,
         "y": y,
-        "color": colour | {"scale": {"domain": list(SIZES), "range": COLOURS}},
+        "color": colour | {"scale": {"domain": list(SIZES), "range": "category"}},
         "shape": colour | {"scale": {"domain": list(SIZES), "range": SHAPES}},
         "tooltip": [{"field": "told", "title": "model"}],
         "description": {"field": "told"},

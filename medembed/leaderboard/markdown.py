@@ -40,24 +40,61 @@ def short(board: Board, best: int = 3) -> list[Row]:
     for size in SIZES:
         ranked = sorted((row for row in board.of_size(size) if row.mean is not None), key=lambda row: -(row.mean or 0))
         chosen |= {row.model for row in ranked[:best]}
-    return [row for row in board.rows if row.model in chosen and (row.ours or row.mean is not None)]
+    return [row for row in board.rows if row.model in chosen]
 
 
 def full(board: Board) -> list[Row]:
-    """All whose headline is known, and ours."""
-    return [row for row in board.rows if row.ours or row.mean is not None]
+    """All whose headline is known, ours, and those that everybody compares with."""
+    return [row for row in board.rows if row.ours or row.anchor or row.mean is not None]
 
 
 def sources(board: Board) -> str:
     return "Sources of the published figures: " + "; ".join(_source(source) for source in board.sources) + "."
 
 
-def put(path: Path, text: str) -> None:
-    """Put `text` between the markers of the file at `path`.
+def brief(board: Board) -> str:
+    """What stands in a README that tells of other things too."""
+    return "\n\n".join([table(short(board)), NOTES, sources(board)])
+
+
+def whole(board: Board, pictures: list[tuple[str, str]], folder: str) -> str:
+    """What stands in the leaderboard's own README: the pictures (name, title) in light and dark, and all models."""
+    parts = [
+        f"<picture>\n"
+        f'<source media="(prefers-color-scheme: dark)" srcset="{folder}/{name}-dark.svg">\n'
+        f'<img alt="{title}" src="{folder}/{name}-light.svg">\n'
+        f"</picture>"
+        for name, title in pictures
+    ]
+    rows = full(board)
+    more = f"{len(rows)} models; {len(board.rows) - len(rows)} more, of which a score of the five is not known, are on the page."
+    return "\n\n".join([parts[0], more, table(rows), NOTES, sources(board), *parts[1:]])
+
+
+def check(path: Path) -> None:
+    """Look whether the table has its place in the file at `path`.
 
     Raises:
         InputError: the file cannot be read, or does not have one pair of markers.
     """
+    _around(path)
+
+
+def put(path: Path, text: str) -> None:
+    """Put `text` between the markers of the file at `path`.
+
+    Raises:
+        InputError: as `check`.
+    """
+    old, before, after = _around(path)
+    new = f"{before}{BEGIN}\n{text}\n{END}{after}"
+    if new != old:
+        with replacing(path) as temporary:
+            temporary.write_text(new, encoding="utf-8")
+
+
+def _around(path: Path) -> tuple[str, str, str]:
+    """A file, what stands before its markers, and what stands after them."""
     try:
         old = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
@@ -67,10 +104,7 @@ def put(path: Path, text: str) -> None:
     if not begins or not ends or BEGIN in rest or END in after:
         mend = f"Put `{BEGIN}` and `{END}` where the table shall stand, once."
         raise InputError.of("has no place for the leaderboard", str(path), mend)
-    new = f"{before}{BEGIN}\n{text}\n{END}{after}"
-    if new != old:
-        with replacing(path) as temporary:
-            temporary.write_text(new, encoding="utf-8")
+    return old, before, after
 
 
 def points(value: float | None) -> str:
