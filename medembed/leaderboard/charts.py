@@ -16,8 +16,8 @@ from medembed.run import replacing
 
 Spec = dict[str, Any]
 
-SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"  # a name: nothing is fetched
-VERSION = "5.21"
+SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"  # a name: nothing is fetched
+VERSION = "6.4"
 SHAPES = ["circle", "square", "triangle-up", "diamond"]
 THEMES = {
     "light": {"background": "#ffffff", "text": "#1f2328", "faint": "#d1d9e0", "blue": "#0072B2"},
@@ -36,6 +36,7 @@ class Chart:
 
     name: str
     title: str
+    note: str
     about: str
     spec: Spec
 
@@ -77,8 +78,8 @@ def draw(found: list[Chart], folder: Path) -> list[Path]:
     paths = []
     for chart in found:
         for theme in THEMES:
-            spec = json.dumps(themed(chart.spec, theme))
-            svg = vl_convert.vegalite_to_svg(spec, vl_version=VERSION, allowed_base_urls=[])
+            titled = {"title": {"text": chart.title, "subtitle": chart.note}, **themed(chart.spec, theme)}
+            svg = vl_convert.vegalite_to_svg(json.dumps(titled), vl_version=VERSION, allowed_base_urls=[])
             with replacing(folder / f"{chart.name}-{theme}.svg") as temporary:
                 temporary.write_text(svg + "\n", encoding="utf-8")
             with replacing(folder / f"{chart.name}-{theme}.png") as temporary:
@@ -97,11 +98,11 @@ def _sizes(rows: list[Row]) -> Chart:
     for row in sorted(rows, key=lambda row: -(row.mean or 0)):
         base = means.get(row.base)
         told = {"model": row.model, "size": row.size, "mean": _points(row.mean), "zero-shot": _zero_shot(row)}
-        told["base"] = _points(base)
+        told["base"] = _points(base) if base is not None else told["mean"]  # a bar of no length is not seen
         told["difference"] = gained(row.difference) if base is not None and row.difference is not None else ""
-        values.append(told | {"shown": _shown(row), "told": _told(row)})
-    title = "The headline by size"
-    low = min((value["base"] or value["mean"] for value in values), default=0.0)
+        label = f"{told['mean']:.1f} {told['difference']}"
+        values.append(told | {"shown": _shown(row), "told": _told(row), "label": label})
+    low = min((min(value["base"], value["mean"]) for value in values), default=0.0)
     scale = {"domain": [int(low) - 2, int(max((value["mean"] for value in values), default=100.0)) + 4], "nice": False}
     x = {"field": "mean", "type": "quantitative", "title": "mean nDCG@10 of the five tasks", "scale": scale}
     y = {"field": "shown", "type": "nominal", "title": None, "sort": [value["shown"] for value in values]}
@@ -116,7 +117,6 @@ def _sizes(rows: list[Row]) -> Chart:
     tip = [{"field": "told", "title": "model"}]
     layers = [
         {
-            "transform": [{"filter": "datum.base != null"}],
             "mark": {"type": "rule", "strokeWidth": 4, "opacity": 0.8, "style": "rise"},
             "encoding": {"x": x | {"field": "base"}, "x2": {"field": "mean"}},
         },
@@ -125,14 +125,12 @@ def _sizes(rows: list[Row]) -> Chart:
             "encoding": {"x": x, "color": marked, "shape": shapes, "tooltip": tip, "description": {"field": "told"}},
         },
         {
-            "transform": [{"calculate": "format(datum.mean, '.1f') + ' ' + datum.difference", "as": "label"}],
             "mark": {"type": "text", "align": "left", "dx": 9, "fontSize": 12, "style": "plain"},
             "encoding": {"x": x, "text": {"field": "label"}},
         },
     ]
     spec = {
         "$schema": SCHEMA,
-        "title": {"text": title, "subtitle": "A bar leads from a base model to what was tuned from it."},
         "data": {"values": values},
         "facet": {"row": {"field": "size", "type": "nominal", "title": None, "sort": list(SIZES), "header": _header()}},
         "spec": {"width": 460, "height": {"step": 20}, "encoding": {"y": y}, "layer": layers},
@@ -140,7 +138,8 @@ def _sizes(rows: list[Row]) -> Chart:
         "spacing": 8,
     }
     about = "; ".join(value["told"] for value in values)
-    return Chart("sizes", title, f"Mean nDCG@10 of the five tasks. {about}.", spec)
+    note = "A bar leads from a base model to what was tuned from it."
+    return Chart("sizes", "The headline by size", note, f"Mean nDCG@10 of the five tasks. {about}.", spec)
 
 
 def _head_to_head(rows: list[Row]) -> Chart:
@@ -154,7 +153,6 @@ def _head_to_head(rows: list[Row]) -> Chart:
                 told = f"{row.model} is better than {other.model} on {share[0]:g} of {share[1]} tasks"
                 names = {"model": row.model.rpartition("/")[2], "other": other.model.rpartition("/")[2]}
                 values.append(names | {"share": round(100 * share[0] / share[1]), "told": told})
-    title = "Head to head"
     axis = {"type": "nominal", "sort": order}
     colour = {
         "field": "share",
@@ -170,7 +168,6 @@ def _head_to_head(rows: list[Row]) -> Chart:
     dark_ground = {"condition": {"test": "datum.share > 80 || datum.share < 15", "value": "#ffffff"}, "value": "#1f2328"}
     spec = {
         "$schema": SCHEMA,
-        "title": {"text": title, "subtitle": "On how many of the tasks that both have (%) the model of the row is better than that of the column."},
         "data": {"values": values},
         "width": {"step": 27},
         "height": {"step": 21},
@@ -190,8 +187,9 @@ def _head_to_head(rows: list[Row]) -> Chart:
             },
         ],
     }
-    about = f"For each pair of {len(ranked)} models, in how many of their common tasks the one scores higher than the other."
-    return Chart("head-to-head", title, f"{about} From the best mean to the least: {', '.join(order)}.", spec)
+    note = "On how many of the tasks that both have (%) the model of the row is better than that of the column."
+    about = f"For each pair of {len(ranked)} models, on how many of their common tasks the one scores higher than the other."
+    return Chart("head-to-head", "Head to head", note, f"{about} By their mean: {', '.join(order)}.", spec)
 
 
 def won(row: Row, other: Row) -> tuple[float, int] | None:
@@ -252,14 +250,13 @@ def _scattered(name: str, title: str, note: str, values: list[Spec], x_axis: Spe
     ]
     spec = {
         "$schema": SCHEMA,
-        "title": {"text": title, "subtitle": note},
         "data": {"values": values},
         "width": WIDTH,
         "height": HEIGHT,
         "layer": [{"mark": {"type": "point", "filled": True, "size": 75, "opacity": 0.9}, "encoding": encoding}, *names],
     }
     about = "; ".join(value["told"] for value in values if value["side"])
-    return Chart(name, title, f"{title}: {len(values)} models as points. {about}.", spec)
+    return Chart(name, title, note, f"{title}: {len(values)} models as points. {about}.", spec)
 
 
 def _name(values: list[Spec], across: tuple[float, float], upwards: tuple[float, float]) -> None:

@@ -6,7 +6,7 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 function board(table) {
   const heads = [...table.tHead.rows[0].cells];
   const at = (text) => heads.findIndex((head) => head.textContent.trim() === text);
-  const main = heads.findIndex((head) => head.dataset.name === table.dataset.order);
+  const main = heads.findIndex((head) => head.dataset.name === table.dataset.main);
   const numbers = heads.flatMap((head, i) => (head.classList.contains("number") ? [i] : []));
   const data = jQuery(table).DataTable({
     paging: false,
