@@ -165,7 +165,10 @@ def _head_to_head(rows: list[Row]) -> Chart:
         "y": axis | {"field": "model", "title": None},
         "x": axis | {"field": "other", "title": None, "axis": {"orient": "top", "labelAngle": -50}},
     }
-    dark_ground = {"condition": {"test": "datum.share > 80 || datum.share < 15", "value": "#ffffff"}, "value": "#1f2328"}
+    dark_ground = {
+        "condition": {"test": "datum.share > 80 || datum.share < 15", "value": "#ffffff"},
+        "value": "#1f2328",
+    }
     spec = {
         "$schema": SCHEMA,
         "data": {"values": values},
@@ -253,7 +256,10 @@ def _scattered(name: str, title: str, note: str, values: list[Spec], x_axis: Spe
         "data": {"values": values},
         "width": WIDTH,
         "height": HEIGHT,
-        "layer": [{"mark": {"type": "point", "filled": True, "size": 75, "opacity": 0.9}, "encoding": encoding}, *names],
+        "layer": [
+            {"mark": {"type": "point", "filled": True, "size": 75, "opacity": 0.9}, "encoding": encoding},
+            *names,
+        ],
     }
     about = "; ".join(value["told"] for value in values if value["side"])
     return Chart(name, title, note, f"{title}: {len(values)} models as points. {about}.", spec)

@@ -31,7 +31,8 @@ def build(
         list[Path] | None, typer.Option(metavar="FILE", help="Also a short table between the markers of this file.")
     ] = None,
     speeds: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Embeddings a second by model, measured on one machine, as JSON.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Embeddings a second by model, measured on one machine, as JSON."),
     ] = None,
     snapshot: Snapshot = None,
 ) -> None:

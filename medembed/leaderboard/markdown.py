@@ -15,17 +15,20 @@ SHORT = {"PublicHealthQA": "PublicHealth", "MedicalQARetrieval": "MedicalQA", "T
 NONE = "–"
 
 NOTES = f"""\
-Scores are nDCG@10 × 100; `PublicHealthQA` in English. *Medical*: the mean over the {len(BENCHMARK)} tasks of `{BENCHMARK_NAME}` in all their
-languages. A mean is given where all its scores are known; else how many of them are. *Zero-shot*: the share of all {len(TASKS)} tasks whose
-data the model was not trained on, as its authors declare to mteb; `?` where they declare nothing. In brackets: the difference from the
-model in the line above that it was tuned from (↳). *External*: reported by the authors, not measured by mteb."""
+Scores are nDCG@10 × 100; `PublicHealthQA` in English. *Medical*: the mean over the {len(BENCHMARK)} tasks of `{BENCHMARK_NAME}`
+in all their languages. A mean is given where all its scores are known; else how many of them are. *Zero-shot*: the share of
+all {len(TASKS)} tasks whose data the model was not trained on, as its authors declare to mteb; `?` where they declare nothing.
+In brackets: the difference from the model above that it was tuned from (↳). *External*: reported by the authors, not measured by mteb."""
 
 
 def table(rows: Iterable[Row]) -> str:
     """One table: a line a model, under a line for each size."""
     head = ["model", "parameters", *(SHORT.get(task, task) for task in HEADLINE), "mean", "Medical", "zero-shot"]
     head += ["licence", "revision", "released"]
-    lines = [_line(head), _line(["---", "---:", *["---:"] * len(HEADLINE), "---:", "---:", "---:", "---", "---", "---"])]
+    lines = [
+        _line(head),
+        _line(["---", "---:", *["---:"] * len(HEADLINE), "---:", "---:", "---:", "---", "---", "---"]),
+    ]
     rows = list(rows)
     for size in (*SIZES, UNKNOWN_SIZE):
         if of_size := [row for row in rows if row.size == size]:

@@ -16,7 +16,7 @@ from medembed.errors import InputError, RunError
 from medembed.leaderboard import charts, markdown
 from medembed.leaderboard.board import SIZES, UNKNOWN_SIZE, Board, Row
 from medembed.leaderboard.results import Found
-from medembed.leaderboard.tasks import BENCHMARK, BENCHMARK_NAME, HEADLINE, TASKS
+from medembed.leaderboard.tasks import BENCHMARK, BENCHMARK_NAME, HEADLINE, TASKS, Part, Task
 
 TITLE = "Medical embedding leaderboard"
 OWN_FILES = ("page.css", "page.js")
@@ -33,7 +33,7 @@ def write(board: Board, found: list[charts.Chart], ours: Found, folder: Path) ->
         raise InputError.of("holds something else than a page", str(folder), "Choose another folder by `--to`.")
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    for path, content in {**_pages(board, found), **_assets()}.items():
+    for path, content in {**pages(board, found), **_assets()}.items():
         target = unfinished / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content, encoding="utf-8")
@@ -54,10 +54,11 @@ def _is_page(folder: Path) -> bool:
         return folder.is_dir() and not any(folder.iterdir())
 
 
-def _pages(board: Board, found: list[charts.Chart]) -> dict[str, str]:
+def pages(board: Board, found: list[charts.Chart]) -> dict[str, str]:
+    """The pages, without what they load: path → text. Every text is escaped, whoever wrote it."""
     environment = Environment(
         loader=PackageLoader("medembed.leaderboard"),
-        autoescape=lambda name: bool(name) and ".html" in str(name),  # names of models are anybody's
+        autoescape=True,  # names of models are anybody's
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -78,7 +79,9 @@ def _pages(board: Board, found: list[charts.Chart]) -> dict[str, str]:
         "sizes": [*SIZES, UNKNOWN_SIZE],
         "short": markdown.SHORT,
     }
-    drawn = [{"name": chart.name, **{theme: charts.themed(chart.spec, theme) for theme in charts.THEMES}} for chart in found]
+    drawn = [
+        {"name": chart.name, **{theme: charts.themed(chart.spec, theme) for theme in charts.THEMES}} for chart in found
+    ]
     medical = {row.model: _known(row) for row in board.rows}
     index = environment.get_template("index.html.jinja")
     task_page = environment.get_template("task.html.jinja")
@@ -88,7 +91,7 @@ def _pages(board: Board, found: list[charts.Chart]) -> dict[str, str]:
     }
     for task in TASKS.values():
         rows = sorted((row for row in board.rows if task.name in row.scores), key=lambda row: _of_task(row, task.name))
-        columns = [(name, part) for name, part in _columns(task.name).items() if len(_columns(task.name)) > 1]
+        columns = _columns(task)
         pages[f"tasks/{task.name}.html"] = task_page.render(
             shared, root="../", task=task, rows=rows, columns=columns, mean=_mean_of
         )
@@ -134,12 +137,14 @@ def _of_task(row: Row, task: str) -> tuple[bool, float, str]:
     return value is None, -(value or 0), row.model
 
 
-def _columns(task: str) -> dict[str, list[tuple[str, str]]]:
-    """The columns of a task's page beside its score: one a subset, with the parts that it is the mean of."""
-    return {subset: [part for part in TASKS[task].parts if part[1] == subset] for subset in TASKS[task].subsets}
+def _columns(task: Task) -> list[tuple[str, list[Part]]]:
+    """The columns of a task's page beside its score: one a subset, where it has several, with the parts that it is the mean of."""
+    if len(task.subsets) == 1:
+        return []
+    return [(subset, [(split, subset) for split in task.splits]) for subset in task.subsets]
 
 
-def _mean_of(row: Row, task: str, parts: list[tuple[str, str]]) -> float | None:
+def _mean_of(row: Row, task: str, parts: list[Part]) -> float | None:
     found = [row.scores[task].parts.get(part) for part in parts]
     known = [value for value in found if value is not None]
     return sum(known) / len(known) if len(known) == len(found) else None

@@ -22,7 +22,12 @@ log = logging.getLogger(__name__)
 
 EXTERNAL = "external"  # mteb's word, in place of a revision, for scores that a model's authors report
 META = "model_meta.json"
-PLACES = ("results", "evaluate/results", "*/evaluate/results", "remote/results")  # checkout or cache, run folder, runs, cache
+PLACES = (
+    "results",
+    "evaluate/results",
+    "*/evaluate/results",
+    "remote/results",
+)  # checkout or cache, run folder, runs, cache
 
 Scores = dict[str, dict[str, float]]  # split → subset → main score (0 to 1)
 

@@ -42,12 +42,16 @@ _LANGUAGES = ("arabic", "chinese", "english", "french", "korean", "russian", "sp
 TASKS = {
     task.name: task
     for task in (
-        Task("ArguAna", "The best counter-argument to an argument; not medical, in the headline as the original has it."),
+        Task(
+            "ArguAna", "The best counter-argument to an argument; not medical, in the headline as the original has it."
+        ),
         Task("MedicalQARetrieval", "Answers to consumers' health questions, from sites of the NIH."),
         Task("NFCorpus", "Papers of PubMed for questions on nutrition in plain words."),
         Task("PublicHealthQA", "Answers of public health bodies to questions on COVID-19.", subsets=_LANGUAGES),
         Task("TRECCOVID", "Papers on COVID-19 for questions of researchers."),
-        Task("CUREv1", "Passages for clinicians' questions in ten specialties.", splits=_CURE, subsets=("en", "es", "fr")),
+        Task(
+            "CUREv1", "Passages for clinicians' questions in ten specialties.", splits=_CURE, subsets=("en", "es", "fr")
+        ),
         Task("TRECCOVID-PL", "TRECCOVID in Polish."),
         Task("SciFact", "Abstracts that support or refute a scientific claim."),
         Task("SciFact-PL", "SciFact in Polish."),

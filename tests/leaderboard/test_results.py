@@ -14,7 +14,9 @@ from tests.leaderboard.files import COMMIT, write, write_meta, write_result
 SCORES = {"scores": {"test": [{"hf_subset": "default", "main_score": 0.5}]}}
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["scores", "test", "main_score", "hf_subset"]), inner),
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(st.sampled_from(["scores", "test", "main_score", "hf_subset"]), inner)
+    ),
 )
 
 
@@ -30,9 +32,17 @@ def test_results_are_found_in_checkouts_run_folders_and_caches(tmp_path: Path, p
 def test_what_a_model_declares_is_read_beside_its_results(tmp_path: Path) -> None:
     write_result(tmp_path, "org/my__model", "NFCorpus", 0.4)
     trained = {"NFCorpus": ["train"], "Other": []}
-    facts = {"n_parameters": 7, "embed_dim": [4, 8], "license": "mit", "adapted_from": "a/b", "training_datasets": trained}
+    facts = {
+        "n_parameters": 7,
+        "embed_dim": [4, 8],
+        "license": "mit",
+        "adapted_from": "a/b",
+        "training_datasets": trained,
+    }
     write_meta(tmp_path, "org/my__model", **facts, release_date="2026-01-02")
-    expected = Facts(parameters=7, dimensions=8, licence="mit", released="2026-01-02", base="a/b", trained_on=("NFCorpus",))
+    expected = Facts(
+        parameters=7, dimensions=8, licence="mit", released="2026-01-02", base="a/b", trained_on=("NFCorpus",)
+    )
     assert read([tmp_path]).facts == {"org/my__model": expected}
 
 
@@ -86,7 +96,9 @@ def test_metadata_that_calls_the_model_otherwise_than_its_folder_is_not_believed
 
 def test_a_result_of_an_old_mteb_is_converted_by_mteb(tmp_path: Path) -> None:
     old = {"mteb_version": "1.0.2", "mteb_dataset_name": "NFCorpus", "dataset_revision": "x"}
-    write(tmp_path, "org/model", "NFCorpus", old | {"test": {"ndcg_at_10": 0.31, "map_at_10": 0.1, "evaluation_time": 1}})
+    write(
+        tmp_path, "org/model", "NFCorpus", old | {"test": {"ndcg_at_10": 0.31, "map_at_10": 0.1, "evaluation_time": 1}}
+    )
     [result] = read([tmp_path]).results
     assert result.scores == {"test": {"default": 0.31}} and result.mteb_version == "1.0.2"
 
