@@ -7,24 +7,15 @@ everything builds without a network; what lies in folders of ours is put beside 
 from importlib.util import find_spec
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from medembed.errors import InputError, all_told
 from medembed.leaderboard import markdown, snapshot
-from medembed.leaderboard.board import Board, make
+from medembed.leaderboard.board import Board, Speeds, make
 from medembed.leaderboard.results import read
 
 PICTURES, PAGE = "pictures", "space"
 CARRIERS = ("itables", "vl_convert")  # packages that carry the libraries of tables and charts
-
-
-class Speeds(BaseModel):
-    """How fast models are: all measured on one machine, or they could not be compared."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    device: str
-    embeddings_per_second: dict[str, float] = Field(min_length=1)
 
 
 def build(results: list[Path], to: Path, readmes: list[Path], published: Path, speeds: Path | None) -> Board:
@@ -57,11 +48,11 @@ def _carriers() -> None:
         raise InputError.of(f"packages that are not installed: {', '.join(missing)}", "leaderboard", mend)
 
 
-def _speeds(path: Path | None) -> dict[str, float]:
+def _speeds(path: Path | None) -> Speeds | None:
     if path is None:
-        return {}
+        return None
     try:
-        return Speeds.model_validate_json(path.read_bytes()).embeddings_per_second
+        return Speeds.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         mend = 'It holds {"device": "…", "embeddings_per_second": {"org/model": 120.5}}.'
         raise InputError.of("is no file of speeds", str(path), mend) from error

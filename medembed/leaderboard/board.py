@@ -8,6 +8,10 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Annotated
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from medembed.leaderboard.results import EXTERNAL, Facts, Found, Result
 from medembed.leaderboard.snapshot import Snapshot, Source
@@ -85,6 +89,15 @@ class Row:
         return max(counts, key=lambda revision: (counts[revision], revision != EXTERNAL, revision))
 
 
+class Speeds(BaseModel):
+    """How fast models are: all measured on one device, or they could not be compared."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    device: str
+    embeddings_per_second: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(min_length=1)
+
+
 @dataclass(frozen=True)
 class Board:
     """The rows in the order of the tables, with what was counted on the way, and where the figures come from."""
@@ -92,12 +105,13 @@ class Board:
     rows: list[Row]
     sources: list[Source] = field(default_factory=list)
     counts: Mapping[str, int] = field(default_factory=dict)
+    device: str = ""  # on which speeds were measured
 
     def of_size(self, size: str) -> list[Row]:
         return [row for row in self.rows if row.size == size]
 
 
-def make(published: Snapshot, ours: Found, speeds: Mapping[str, float]) -> Board:
+def make(published: Snapshot, ours: Found, speeds: Speeds | None = None) -> Board:
     """Join the snapshot's results and ours into one row a model."""
     facts = published.facts | {model: _merged(model, found, published) for model, found in ours.facts.items()}
     choices: dict[str, dict[str, list[tuple[bool, Result]]]] = defaultdict(lambda: defaultdict(list))
@@ -105,20 +119,21 @@ def make(published: Snapshot, ours: Found, speeds: Mapping[str, float]) -> Board
         for result in results:
             choices[result.model][result.task].append((is_ours, result))
     rows: dict[str, Row] = {}
+    measured = speeds.embeddings_per_second if speeds else {}
     counts = Counter(ours.rejects)
     for model in sorted(choices):
         known = facts.get(model, Facts())
         scores = {}
         for task, several in choices[model].items():
             is_ours, chosen = max(several, key=lambda choice: _rank(choice[1], known))
-            scores[task] = _score(chosen, f"results/{chosen.file}" if is_ours else published.link(chosen))
+            scores[task] = _score(chosen, quote(f"results/{chosen.file}") if is_ours else published.link(chosen))
             if others := len(several) - 1:
                 counts["scores of another revision, or told twice"] += others
         headline = {task: _mean([_part(scores, task, part) for part in HEADLINE[task]]) for task in HEADLINE}
         is_ours = any(of_ours for several in choices[model].values() for of_ours, _ in several)
-        rows[model] = Row(model, known, scores, headline, ours=is_ours, speed=speeds.get(model))
+        rows[model] = Row(model, known, scores, headline, ours=is_ours, speed=measured.get(model))
     counts["results"] = sum(len(row.scores) for row in rows.values())
-    return Board(_ordered(_compared(rows)), published.sources, dict(counts))
+    return Board(_ordered(_compared(rows)), published.sources, dict(counts), speeds.device if speeds else "")
 
 
 def _rank(result: Result, facts: Facts) -> tuple[bool, bool, tuple[int, ...]]:

@@ -5,11 +5,12 @@ Colours are those of Okabe and Ito (2008), told apart by colour-blind readers to
 
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medembed.leaderboard.board import SIZES, Board, Row
+from medembed.leaderboard.board import SIZES, UNKNOWN_SIZE, Board, Row
 from medembed.leaderboard.markdown import gained, points, short
 from medembed.leaderboard.tasks import HEADLINE
 from medembed.run import replacing
@@ -42,13 +43,17 @@ class Chart:
 
 
 def charts(board: Board) -> list[Chart]:
-    """All charts; that of speeds only where speeds are known."""
+    """The charts for which something is known."""
     known = [row for row in board.rows if row.mean is not None]
+    if not known:
+        return []
     compared = [row for row in short(board, best=1) if row.mean is not None]
     found = [_sizes(compared), _head_to_head(compared)]
     if timed := [row for row in known if row.speed]:
-        found.append(_speed(timed))
-    return [*found, _dimensions([row for row in known if row.facts.dimensions and row.size in SIZES])]
+        found.append(_speed(timed, board.device))
+    if sized := [row for row in known if row.facts.dimensions and row.size in SIZES]:
+        found.append(_dimensions(sized))
+    return found
 
 
 def themed(spec: Spec, theme: str) -> Spec:
@@ -71,11 +76,10 @@ def themed(spec: Spec, theme: str) -> Spec:
     return spec | {"config": config}
 
 
-def draw(found: list[Chart], folder: Path) -> list[Path]:
+def draw(found: list[Chart], folder: Path) -> None:
     """Each chart as `<name>-light.svg`, `<name>-dark.svg` and the same as PNG."""
     import vl_convert
 
-    paths = []
     for chart in found:
         for theme in THEMES:
             titled = {"title": {"text": chart.title, "subtitle": chart.note}, **themed(chart.spec, theme)}
@@ -84,8 +88,6 @@ def draw(found: list[Chart], folder: Path) -> list[Path]:
                 temporary.write_text(svg + "\n", encoding="utf-8")
             with replacing(folder / f"{chart.name}-{theme}.png") as temporary:
                 temporary.write_bytes(vl_convert.svg_to_png(svg, scale=2))
-            paths += [folder / f"{chart.name}-{theme}.{form}" for form in ("svg", "png")]
-    return paths
 
 
 # ---- the charts ------------------------------------------------------------------------------------------------------
@@ -93,7 +95,7 @@ def draw(found: list[Chart], folder: Path) -> list[Path]:
 
 def _sizes(rows: list[Row]) -> Chart:
     """Models of each size by their mean; where one was tuned from another of the same size, a bar shows from where to where."""
-    means = {row.model: row.mean for row in rows}
+    means, names = {row.model: row.mean for row in rows}, _names(rows)
     values = []
     for row in sorted(rows, key=lambda row: -(row.mean or 0)):
         base = means.get(row.base)
@@ -101,7 +103,7 @@ def _sizes(rows: list[Row]) -> Chart:
         told["base"] = _points(base) if base is not None else told["mean"]  # a bar of no length is not seen
         told["difference"] = gained(row.difference) if base is not None and row.difference is not None else ""
         label = f"{told['mean']:.1f} {told['difference']}"
-        values.append(told | {"shown": _shown(row), "told": _told(row), "label": label})
+        values.append(told | {"shown": names[row.model], "told": _told(row), "label": label})
     low = min((min(value["base"], value["mean"]) for value in values), default=0.0)
     scale = {"domain": [int(low) - 2, int(max((value["mean"] for value in values), default=100.0)) + 4], "nice": False}
     x = {"field": "mean", "type": "quantitative", "title": "mean nDCG@10 of the five tasks", "scale": scale}
@@ -132,7 +134,15 @@ def _sizes(rows: list[Row]) -> Chart:
     spec = {
         "$schema": SCHEMA,
         "data": {"values": values},
-        "facet": {"row": {"field": "size", "type": "nominal", "title": None, "sort": list(SIZES), "header": _header()}},
+        "facet": {
+            "row": {
+                "field": "size",
+                "type": "nominal",
+                "title": None,
+                "sort": [*SIZES, UNKNOWN_SIZE],
+                "header": _header(),
+            }
+        },
         "spec": {"width": 460, "height": {"step": 20}, "encoding": {"y": y}, "layer": layers},
         "resolve": {"scale": {"y": "independent"}},
         "spacing": 8,
@@ -145,14 +155,15 @@ def _sizes(rows: list[Row]) -> Chart:
 def _head_to_head(rows: list[Row]) -> Chart:
     """Of how many tasks that both have does one model rank better than another?"""
     ranked = sorted(rows, key=lambda row: -(row.mean or 0))[:MATRIX]
-    order = [row.model.rpartition("/")[2] for row in ranked]
+    names = _names(ranked)
+    order = list(names.values())
     values = []
     for row in ranked:
         for other in ranked:
             if row is not other and (share := won(row, other)) is not None:
                 told = f"{row.model} is better than {other.model} on {share[0]:g} of {share[1]} tasks"
-                names = {"model": row.model.rpartition("/")[2], "other": other.model.rpartition("/")[2]}
-                values.append(names | {"share": round(100 * share[0] / share[1]), "told": told})
+                pair = {"model": names[row.model], "other": names[other.model]}
+                values.append(pair | {"share": round(100 * share[0] / share[1]), "told": told})
     axis = {"type": "nominal", "sort": order}
     colour = {
         "field": "share",
@@ -206,10 +217,11 @@ def won(row: Row, other: Row) -> tuple[float, int] | None:
     return (wins, tasks) if tasks else None
 
 
-def _speed(rows: list[Row]) -> Chart:
-    values = [_point(row, row.speed or 0, f"{row.speed:,.0f} embeddings a second") for row in rows]
+def _speed(rows: list[Row], device: str) -> Chart:
+    names = _names(rows)
+    values = [_point(row, names, row.speed or 0, f"{row.speed:,.0f} embeddings a second") for row in rows]
     axis = {"title": "embeddings a second (log)", "axis": {"format": ",d", "labelOverlap": True}}
-    return _scattered("speed", "Quality against speed", "Measured on one machine.", values, axis)
+    return _scattered("speed", "Quality against speed", f"All measured on {device}.", values, axis)
 
 
 def _dimensions(rows: list[Row]) -> Chart:
@@ -219,7 +231,8 @@ def _dimensions(rows: list[Row]) -> Chart:
         if (row.mean or 0) >= WORTH_SHOWING:
             best.setdefault((row.size, row.facts.dimensions), row)
     shown = [row for row in rows if row.ours or row.anchor or row in best.values()]
-    values = [_point(row, row.facts.dimensions or 0, f"{row.facts.dimensions} dimensions") for row in shown]
+    names = _names(shown)
+    values = [_point(row, names, row.facts.dimensions or 0, f"{row.facts.dimensions} dimensions") for row in shown]
     axis = {"title": "dimensions of an embedding (log)", "axis": {"values": [2**power for power in range(5, 15)]}}
     note = f"Well-known models, and the best of each size and number of dimensions, from {100 * WORTH_SHOWING:.0f} points on."
     return _scattered("dimensions", "Quality against dimensions", note, values, axis)
@@ -285,9 +298,9 @@ def _name(values: list[Spec], across: tuple[float, float], upwards: tuple[float,
                 break
 
 
-def _point(row: Row, x: float, what: str) -> Spec:
+def _point(row: Row, names: dict[str, str], x: float, what: str) -> Spec:
     told = {"model": row.model, "size": row.size, "mean": _points(row.mean), "x": x, "ours": row.ours}
-    told |= {"anchor": row.anchor, "label": _shown(row), "side": ""}
+    told |= {"anchor": row.anchor, "label": names[row.model], "side": ""}
     return told | {"told": f"{row.model}: {points(row.mean)} at {what}"}
 
 
@@ -300,8 +313,14 @@ def _zero_shot(row: Row) -> str:
     return "not declared" if trained is None else "yes" if set(trained) & HEADLINE.keys() else "no"
 
 
-def _shown(row: Row) -> str:
-    return row.model.rpartition("/")[2] + (" ★" if row.ours else "")
+def _names(rows: list[Row]) -> dict[str, str]:
+    """What models are called in a picture: without their organisation, where no other is called so; ours with a star."""
+    counts = Counter(row.model.rpartition("/")[2] for row in rows)
+    short_names = {row.model: row.model.rpartition("/")[2] for row in rows}
+    return {
+        row.model: (short_names[row.model] if counts[short_names[row.model]] == 1 else row.model) + " ★" * row.ours
+        for row in rows
+    }
 
 
 def _told(row: Row) -> str:

@@ -71,7 +71,7 @@ def whole(board: Board, pictures: list[tuple[str, str]], folder: str) -> str:
     ]
     rows = full(board)
     more = f"{len(rows)} models; {len(board.rows) - len(rows)} more, of which a score of the five is not known, are on the page."
-    return "\n\n".join([parts[0], more, table(rows), NOTES, sources(board), *parts[1:]])
+    return "\n\n".join([*parts[:1], more, table(rows), NOTES, sources(board), *parts[1:]])
 
 
 def check(path: Path) -> None:

@@ -37,12 +37,10 @@ def write(board: Board, found: list[charts.Chart], ours: Found, folder: Path) ->
         target = unfinished / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content, encoding="utf-8")
-    for row in board.rows:
-        for score in row.scores.values():
-            if path := ours.files.get(score.link.removeprefix("results/")):
-                target = unfinished / score.link
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
+    for file, path in ours.files.items():
+        target = unfinished / "results" / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
 

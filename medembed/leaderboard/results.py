@@ -128,7 +128,7 @@ def _read_revision(folder: Path, found: Found) -> None:
             log.info("leaderboard: %s: %s", file, reason)
             continue
         found.results.append(Result(model, folder.name, path.stem, scores, mteb_version, file))
-        found.files[file] = path
+        found.files.setdefault(file, path)
 
 
 class _Unusable(ValueError):

@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -54,7 +55,9 @@ class Snapshot:
     def link(self, result: Result) -> str:
         """The page of the very file that the figures were read from."""
         source = self.sources[0]
-        return result.file if "://" in result.file else f"{source.url}/blob/{source.commit}/results/{result.file}"
+        if result.file.startswith("https://"):
+            return result.file
+        return f"{source.url}/blob/{source.commit}/results/{quote(result.file)}"
 
 
 _FORM = TypeAdapter(Snapshot)

@@ -23,7 +23,7 @@ def result(model: str, task: str, score: float, revision: str = COMMIT, version:
 
 def of(results: list[Result], **facts: Facts) -> Board:
     """The board of published results; facts by the part of the model's name after `org/`."""
-    return board.make(Snapshot([SOURCE], {f"org/{name}": it for name, it in facts.items()}, results), Found(), {})
+    return board.make(Snapshot([SOURCE], {f"org/{name}": it for name, it in facts.items()}, results), Found())
 
 
 def row(board: Board, model: str) -> Row:
@@ -73,7 +73,7 @@ def test_revisions_are_joined_task_by_task() -> None:
 
 def test_a_result_of_ours_goes_before_the_same_published_one_and_links_to_its_own_file(tmp_path: Path) -> None:
     write_result(tmp_path, "org/a", "NFCorpus", 0.42, version="2.0.0")
-    made = board.make(Snapshot([SOURCE], {}, [result("org/a", "NFCorpus", 0.1)]), read([tmp_path]), {})
+    made = board.make(Snapshot([SOURCE], {}, [result("org/a", "NFCorpus", 0.1)]), read([tmp_path]))
     score = row(made, "org/a").scores["NFCorpus"]
     assert (score.value, score.link) == (0.42, f"results/org__a/{COMMIT}/NFCorpus.json")
     assert row(made, "org/a").ours
@@ -117,7 +117,7 @@ def test_a_model_is_zero_shot_on_nothing_that_it_or_its_base_was_trained_on(tmp_
     write_result(tmp_path, "org/ours", "NFCorpus", 0.4)
     write_meta(tmp_path, "org/ours", adapted_from="org/base", training_datasets=["NFCorpus"])
     published = Snapshot([SOURCE], {"org/base": Facts(trained_on=("ArguAna",))}, [result("org/base", "ArguAna", 0.5)])
-    made = board.make(published, read([tmp_path]), {})
+    made = board.make(published, read([tmp_path]))
     assert row(made, "org/ours").facts.trained_on == ("ArguAna", "NFCorpus")
     assert row(made, "org/ours").zero_shot == pytest.approx(11 / 13)
 
@@ -131,7 +131,7 @@ def test_what_nobody_declares_is_not_zero_shot() -> None:
 
 @pytest.fixture(scope="module")
 def published() -> Board:
-    return board.make(snapshot.load(), Found(), {})
+    return board.make(snapshot.load(), Found())
 
 
 def test_the_snapshot_names_its_source_with_commit_date_and_licence() -> None:

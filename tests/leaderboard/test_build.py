@@ -113,7 +113,7 @@ def test_the_same_results_in_any_order_give_the_same_tables_and_pages(
 def test_a_hostile_name_is_text_wherever_it_stands() -> None:
     board = of([result(HOSTILE, task, 0.5) for task in TASKS])
     for path, text in page.pages(board, charts.charts(board)).items():
-        assert "<img" not in text and "</script><" not in text and "'49'" not in text, path
+        assert "<img" not in text and "</script><" not in text, path
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:

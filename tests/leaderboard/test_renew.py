@@ -62,5 +62,5 @@ def test_what_mtebs_own_cache_wrote_scores_as_mteb_scores_it(tmp_path: Path) -> 
     scores = {"test": {subset: {"main_score": 0.1 * n} for n, subset in enumerate(task.hf_subsets)}}
     result = mteb.TaskResult.from_task_results(task, scores, evaluation_time=1.0)
     cache.save_to_cache(result, "org__model", COMMIT)
-    made = board.make(snapshot.Snapshot([], {}, []), read([tmp_path]), {})
+    made = board.make(snapshot.Snapshot([], {}, []), read([tmp_path]))
     assert made.rows[0].scores["PublicHealthQA"].value == pytest.approx(result.get_score())
