@@ -59,7 +59,7 @@ def charts(board: Board) -> list[Chart]:
 def themed(spec: Spec, theme: str) -> Spec:
     """`spec` in the colours of light or dark mode."""
     colours = THEMES[theme]
-    axis = {"labelColor": colours["text"], "titleColor": colours["text"], "gridColor": colours["faint"]}
+    axis: Spec = {"labelColor": colours["text"], "titleColor": colours["text"], "gridColor": colours["faint"]}
     axis |= {"domainColor": colours["faint"], "tickColor": colours["faint"], "labelFontSize": 12, "titleFontSize": 12}
     config = {
         "font": FONT,
@@ -96,10 +96,10 @@ def draw(found: list[Chart], folder: Path) -> None:
 def _sizes(rows: list[Row]) -> Chart:
     """Models of each size by their mean; where one was tuned from another of the same size, a bar shows from where to where."""
     means, names = {row.model: row.mean for row in rows}, _names(rows)
-    values = []
+    values: list[Spec] = []
     for row in sorted(rows, key=lambda row: -(row.mean or 0)):
         base = means.get(row.base)
-        told = {"model": row.model, "size": row.size, "mean": _points(row.mean), "zero-shot": _zero_shot(row)}
+        told: Spec = {"model": row.model, "size": row.size, "mean": _points(row.mean), "zero-shot": _zero_shot(row)}
         told["base"] = _points(base) if base is not None else told["mean"]  # a bar of no length is not seen
         told["difference"] = gained(row.difference) if base is not None and row.difference is not None else ""
         label = f"{told['mean']:.1f} {told['difference']}"
@@ -299,7 +299,7 @@ def _name(values: list[Spec], across: tuple[float, float], upwards: tuple[float,
 
 
 def _point(row: Row, names: dict[str, str], x: float, what: str) -> Spec:
-    told = {"model": row.model, "size": row.size, "mean": _points(row.mean), "x": x, "ours": row.ours}
+    told: Spec = {"model": row.model, "size": row.size, "mean": _points(row.mean), "x": x, "ours": row.ours}
     told |= {"anchor": row.anchor, "label": names[row.model], "side": ""}
     return told | {"told": f"{row.model}: {points(row.mean)} at {what}"}
 

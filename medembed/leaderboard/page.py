@@ -37,10 +37,10 @@ def write(board: Board, found: list[charts.Chart], ours: Found, folder: Path) ->
         target = unfinished / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content, encoding="utf-8")
-    for file, path in ours.files.items():
+    for file, result in ours.files.items():
         target = unfinished / "results" / file
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
+        shutil.copyfile(result, target)
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
 
@@ -107,7 +107,7 @@ def _assets() -> dict[str, str]:
     files = {name: (own / name).read_text(encoding="utf-8") for name in OWN_FILES}
     files["datatables.css"] = (html / "dt_bundle.css").read_text(encoding="utf-8")
     files["datatables.js"] = classic((html / "dt_bundle.js").read_text(encoding="utf-8"))
-    files["vega.js"] = vl_convert.javascript_bundle()
+    files["vega.js"] = vl_convert.javascript_bundle(None)
     return {f"assets/{name}": text for name, text in files.items()}
 
 
