@@ -122,7 +122,7 @@ def _read_revision(folder: Path, found: Found) -> None:
         file = f"{folder.parent.name}/{folder.name}/{path.name}"
         try:
             scores, mteb_version = _scores(path)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             reason = str(error) if isinstance(error, _Unusable) else "not a result file of mteb"
             found.rejects[reason] += 1
             log.info("leaderboard: %s: %s", file, reason)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medembed import models
-from medembed.errors import InputError, RunError
+from medembed.errors import Fault, InputError, RunError
 from medembed.provenance import manifest
 from medembed.recipe import Model, ModelRecipe, Recipe, is_local
 from medembed.run import Run, replacing
@@ -86,7 +86,8 @@ def _results(folder: Path, place: Path) -> "list[TaskResult]":
     names = {task.metadata.name for task in TASK_LIST}
     if ours := [path.stem for path in paths if path.stem not in names]:
         log.info("leaderboard: not submitted, since mteb does not have them: %s", ", ".join(ours))
-    found, faults = [], []
+    found: list[TaskResult] = []
+    faults: list[Fault] = []
     for path in (path for path in paths if path.stem in names):
         task = mteb.get_task(path.stem)
         try:

@@ -6,6 +6,7 @@ from typing import Any
 
 from medembed.leaderboard.tasks import TASKS
 
+WHOLE = {"dataset_revision": "1", "evaluation_time": 1.0}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -17,14 +18,13 @@ def write_result(
     for split, subset in TASKS[task].parts:
         part = {"hf_subset": subset, "languages": ["eng-Latn"], "main_score": score, "ndcg_at_10": score}
         parts.setdefault(split, []).append(part)
-    return write(place, model, task, {"task_name": task, "mteb_version": version, "scores": parts}, revision)
+    return write(place, model, task, {**WHOLE, "task_name": task, "mteb_version": version, "scores": parts}, revision)
 
 
 def write(place: Path, model: str, task: str, content: Any, revision: str = COMMIT) -> Path:
     path = place / "results" / model.replace("/", "__") / revision / f"{task}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    whole = {"dataset_revision": "1", "evaluation_time": 1.0} | content if isinstance(content, dict) else content
-    path.write_text(whole if isinstance(whole, str) else json.dumps(whole), encoding="utf-8")
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return path
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medembed.errors import InputError
@@ -37,6 +37,7 @@ def test_the_table_to_the_letter() -> None:
 
 
 @given(st.text(min_size=1))
+@settings(deadline=None)
 def test_a_name_can_neither_leave_its_cell_nor_be_more_than_text(name: str) -> None:
     cell = markdown.escaped(name)
     assert "\n" not in cell and "\r" not in cell and "<" not in cell and ">" not in cell

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medembed.errors import InputError
@@ -70,6 +70,7 @@ def test_a_broken_file_is_counted_with_its_reason_and_the_others_are_read(
 
 
 @given(content=ANYTHING)
+@settings(deadline=None)
 def test_no_content_of_a_file_stops_the_reading(tmp_path_factory: pytest.TempPathFactory, content: object) -> None:
     folder = tmp_path_factory.mktemp("results")
     if isinstance(content, dict) and "scores" not in content:
