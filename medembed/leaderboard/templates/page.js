@@ -5,7 +5,8 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 
 function board(table) {
   const heads = [...table.tHead.rows[0].cells];
-  const at = (text) => heads.findIndex((head) => head.textContent.trim() === text);
+  const titles = heads.map((head) => head.textContent.trim());
+  const at = (title) => titles.indexOf(title);
   const main = heads.findIndex((head) => head.dataset.name === table.dataset.main);
   const numbers = heads.flatMap((head, i) => (head.classList.contains("number") ? [i] : []));
   const data = jQuery(table).DataTable({
