@@ -168,9 +168,8 @@ def _head_to_head(rows: list[Row]) -> Chart:
     colour = {
         "field": "share",
         "type": "quantitative",
-        "title": "% of tasks won",
         "scale": {"domain": [0, 50, 100], "range": ["#D55E00", "#F7F7F7", "#0072B2"]},
-        "legend": {"orient": "right"},
+        "legend": None,  # the cells tell the numbers; and the name of a gradient is another in each drawing
     }
     encoding = {
         "y": axis | {"field": "model", "title": None},

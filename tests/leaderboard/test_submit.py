@@ -29,10 +29,10 @@ def run(tmp_path: Path, tiny_model: Path) -> Run:
         }
     )
     run = Run(recipe, tmp_path / "run")
-    shutil.copytree(tiny_model, run.path("train", "model"))
     weights = {"model/model.safetensors": sha256(tiny_model / "model.safetensors")}
     facts = {"dataset": {"name": "org/triplets", "revision": "v1", "provenance": None}}
     with run.locked():
+        shutil.copytree(tiny_model, run.path("train", "model"))
         run.perform("train", "trained", lambda: Record(stage="train", outputs=weights, facts=facts))
         run.perform("publish", "published", lambda: Record(stage="publish", facts={"where": f"{NAME}@{COMMIT}"}))
     write_result(run, "NFCorpus", 0.3)
