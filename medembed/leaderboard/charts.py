@@ -106,8 +106,7 @@ def _sizes(rows: list[Row]) -> Chart:
         values.append(told | {"shown": names[row.model], "told": _told(row), "label": label})
     low = min((min(value["base"], value["mean"]) for value in values), default=0.0)
     scale = {"domain": [int(low) - 2, int(max((value["mean"] for value in values), default=100.0)) + 4], "nice": False}
-    x = {"field": "mean", "type": "quantitative", "title": "mean nDCG@10 of the five tasks", "scale": scale}
-    y = {"field": "shown", "type": "nominal", "title": None, "sort": [value["shown"] for value in values]}
+    x = {"field": "mean", "type": "quantitative", "title": None, "scale": scale}
     marked = {
         "field": "zero-shot",
         "type": "nominal",
@@ -131,24 +130,20 @@ def _sizes(rows: list[Row]) -> Chart:
             "encoding": {"x": x, "text": {"field": "label"}},
         },
     ]
-    spec = {
-        "$schema": SCHEMA,
-        "data": {"values": values},
-        "facet": {
-            "row": {
-                "field": "size",
-                "type": "nominal",
-                "title": None,
-                "sort": [*SIZES, UNKNOWN_SIZE],
-                "header": _header(),
+    groups = []
+    for size in (*SIZES, UNKNOWN_SIZE):
+        if of_size := [value for value in values if value["size"] == size]:
+            order = [value["shown"] for value in of_size]
+            group = {
+                "title": {"text": size, "fontSize": 13, "frame": "group"},
+                "data": {"values": of_size},
+                "width": 460,
             }
-        },
-        "spec": {"width": 460, "height": {"step": 20}, "encoding": {"y": y}, "layer": layers},
-        "resolve": {"scale": {"y": "independent"}},
-        "spacing": 8,
-    }
+            y = {"field": "shown", "type": "nominal", "title": None, "sort": order}
+            groups.append(group | {"height": {"step": 20}, "encoding": {"y": y}, "layer": layers})
+    spec = {"$schema": SCHEMA, "vconcat": groups, "bounds": "flush", "spacing": 48}
     about = "; ".join(value["told"] for value in values)
-    note = "A bar leads from a base model to what was tuned from it."
+    note = "Mean nDCG@10 of the five tasks. A bar leads from a base model to what was tuned from it."
     return Chart("sizes", "The headline by size", note, f"Mean nDCG@10 of the five tasks. {about}.", spec)
 
 
@@ -325,7 +320,3 @@ def _names(rows: list[Row]) -> dict[str, str]:
 def _told(row: Row) -> str:
     from_base = f", {gained(row.difference)} from {row.base}" if row.difference is not None else ""
     return f"{row.model}: {points(row.mean)}{from_base}"
-
-
-def _header() -> Spec:
-    return {"labelAngle": 0, "labelAlign": "left", "labelOrient": "left", "labelFontWeight": "bold", "labelPadding": 12}

@@ -17,6 +17,10 @@ function board(table) {
     layout: { topStart: "search", topEnd: "info", bottomStart: null, bottomEnd: null },
     language: { search: "Find", info: "_TOTAL_ models", infoFiltered: "of _MAX_", infoEmpty: "0 models", zeroRecords: "None is like that." },
   });
+  const frame = table.parentElement; // what DataTables lets scroll sideways: by keys too
+  frame.tabIndex = 0;
+  frame.setAttribute("role", "region");
+  frame.setAttribute("aria-labelledby", "board");
   const zeroShot = (text) => text === "100 %" || text === "zero-shot";
   const size = document.querySelector("[data-filter=size]");
   const only = document.querySelector("[data-filter=zero-shot]");
