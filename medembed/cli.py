@@ -20,6 +20,7 @@ import typer
 
 from medembed import __version__, report, resources, stages
 from medembed.errors import Fault, InputError, MedEmbedError, Stopped
+from medembed.leaderboard.cli import app as leaderboard
 from medembed.recipe import DatasetRecipe, ModelRecipe, Recipe, contradictions
 from medembed.recipe_file import dataset_recipe_of, load
 from medembed.run import Record, Run
@@ -41,6 +42,7 @@ recipes_app = typer.Typer(
     help="The recipes that come along: list them, copy one.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(recipes_app, name="recipes")
+app.add_typer(leaderboard, name="leaderboard")
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The YAML file.", show_default=False)]
 Overrides = Annotated[

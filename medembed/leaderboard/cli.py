@@ -1,0 +1,83 @@
+"""`medembed leaderboard`: build it, renew the figures that come along, prepare a submission to mteb. Thin, as `medembed/cli.py` is."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="The medical leaderboard: tables, pictures and a web page from result files and published figures.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Snapshot = Annotated[Path | None, typer.Option(metavar="FILE", help="Another snapshot than the one that comes along.")]
+
+
+@app.command()
+def build(
+    results: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[RESULTS]...",
+            help="Run folders, checkouts or caches with results/<org>__<model>/<revision>/<Task>.json.",
+            show_default=False,
+        ),
+    ] = None,
+    to: Annotated[Path, typer.Option(metavar="DIR", help="Where README.md, pictures and space are written.")] = Path(
+        "leaderboard"
+    ),
+    readme: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Also a short table between the markers of this file.")
+    ] = None,
+    speeds: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Embeddings a second by model, measured on one machine, as JSON."),
+    ] = None,
+    snapshot: Snapshot = None,
+) -> None:
+    """Tables, pictures and the page from published figures and from RESULTS of yours. Needs no network."""
+    from medembed.leaderboard import PAGE, build, markdown
+    from medembed.leaderboard.snapshot import PUBLISHED
+
+    board = build(results or [], to, readme or [], snapshot or PUBLISHED, speeds)
+    told = ", ".join(f"{count:,} {what}" for what, count in board.counts.items())
+    typer.echo(f"leaderboard  {len(board.rows)} models, {len(markdown.full(board))} in the table; {told}")
+    typer.echo(f"page         {to / PAGE / 'index.html'}; as a Space: hf upload --repo-type space ORG/NAME {to / PAGE}")
+
+
+@app.command()
+def renew(
+    checkout: Annotated[Path, typer.Argument(help="A clone of https://github.com/embeddings-benchmark/results.")],
+    to: Annotated[Path | None, typer.Option(metavar="FILE", help="Else in place of the one that comes along.")] = None,
+) -> None:
+    """Read the public results anew; facts of models are those of the mteb that is installed."""
+    from medembed.leaderboard.snapshot import PUBLISHED, renew
+
+    snapshot, rejects = renew(checkout, to or PUBLISHED)
+    typer.echo(f"{len(snapshot.results):,} results of {len(snapshot.facts)} models, {snapshot.sources[0].date}")
+    for reason, count in rejects.most_common():
+        typer.echo(f"  {count:,}: {reason}")
+
+
+@app.command()
+def submit(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="Of a model that has been published to the Hub.")],
+    results: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="mteb's results of it; else those in its run folder.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(metavar="COMMIT", help="Else the one that was published.")] = None,
+    to: Annotated[Path, typer.Option(metavar="DIR", help="Where the files are written.")] = Path("submission"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write and validate; do not tell where to send.")] = False,
+    run_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Else runs/<name of the recipe>.")] = None,
+) -> None:
+    """Write the files of the two pull requests that put a model on mteb's leaderboard, and let mteb itself read them."""
+    from medembed.leaderboard.submit import submit, where
+    from medembed.recipe_file import load
+    from medembed.run import Run
+
+    loaded = load(recipe)
+    for path in (files := submit(loaded, Run(loaded, run_dir), results, revision, to)):
+        typer.echo(path)
+    if not dry_run:
+        typer.echo(where(files, to))

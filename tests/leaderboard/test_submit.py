@@ -1,0 +1,113 @@
+"""What goes to mteb is what mteb reads: the model's metadata as code, and its results."""
+
+import json
+import shutil
+from pathlib import Path
+
+import mteb
+import pytest
+
+from medembed.errors import InputError
+from medembed.leaderboard.submit import submit
+from medembed.recipe import ModelRecipe
+from medembed.run import Record, Run, sha256
+
+NAME, COMMIT = "org/Test-Model.v1", "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def run(tmp_path: Path, tiny_model: Path) -> Run:
+    """A run as `train`, `evaluate` at the published commit and `publish` leave it."""
+    recipe = ModelRecipe.model_validate(
+        {
+            "kind": "model",
+            "name": "test-model",
+            "base": str(tiny_model),
+            "data": {"dataset": "org/triplets"},
+            "evaluate": {"tasks": ["NFCorpus"]},
+            "publish": {"repo": NAME},
+        }
+    )
+    run = Run(recipe, tmp_path / "run")
+    weights = {"model/model.safetensors": sha256(tiny_model / "model.safetensors")}
+    facts = {"dataset": {"name": "org/triplets", "revision": "v1", "provenance": None}}
+    with run.locked():
+        shutil.copytree(tiny_model, run.path("train", "model"))
+        run.perform("train", "trained", lambda: Record(stage="train", outputs=weights, facts=facts))
+        run.perform("publish", "published", lambda: Record(stage="publish", facts={"where": f"{NAME}@{COMMIT}"}))
+    write_result(run, "NFCorpus", 0.3)
+    return run
+
+
+def write_result(run: Run, task: str, score: float, **changed: object) -> Path:
+    found = mteb.get_task(task)
+    scores = {split: {"default": {"main_score": score}} for split in found.eval_splits}
+    result = mteb.TaskResult.from_task_results(found, scores, evaluation_time=1.0).model_copy(update=changed)
+    path = run.path("evaluate", f"results/{NAME.replace('/', '__')}/{COMMIT}/{task}.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    result.to_disk(path)
+    return path
+
+
+def test_both_pull_requests_have_exactly_their_files(run: Run, tmp_path: Path) -> None:
+    write_result(run, "NFCorpus", 0.3).with_name("my-local-task.json").write_text("{}")
+    to = tmp_path / "submission"
+    files = submit(run.recipe, run, None, None, to)
+    place = f"results/results/org__Test-Model.v1/{COMMIT}"
+    expected = {
+        "mteb/mteb/models/model_implementations/org_models.py",
+        f"{place}/model_meta.json",
+        f"{place}/NFCorpus.json",
+    }
+    assert {path.relative_to(to).as_posix() for path in files} == expected
+    assert {path.relative_to(to).as_posix() for path in to.rglob("*") if path.is_file()} == expected
+
+
+def test_the_metadata_says_what_was_trained_and_on_what(run: Run, tmp_path: Path) -> None:
+    submit(run.recipe, run, None, None, tmp_path / "to")
+    meta = json.loads(next(tmp_path.rglob("to/**/model_meta.json")).read_text())
+    assert (meta["name"], meta["revision"], meta["license"]) == (NAME, COMMIT, "apache-2.0")
+    assert meta["embed_dim"] == 32 and meta["max_tokens"] == 64 and meta["n_parameters"] > 10_000
+    assert meta["training_datasets"] == ["org/triplets"]
+    assert meta["public_training_data"] == "https://huggingface.co/datasets/org/triplets"
+
+
+def test_the_same_submission_has_the_same_bytes(run: Run, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        submit(run.recipe, run, None, None, tmp_path / name)
+    one, two = (
+        {
+            path.relative_to(tmp_path / name): path.read_bytes()
+            for path in (tmp_path / name).rglob("*.*")
+            if path.is_file()
+        }
+        for name in ("one", "two")
+    )
+    assert one == two
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"dataset_revision": "another"}, "was measured on revision another"),
+        ({"scores": {}}, "is not whole: 1 subsets"),
+    ],
+)
+def test_results_that_mteb_would_not_take_are_refused(
+    run: Run, tmp_path: Path, changed: dict[str, object], message: str
+) -> None:
+    write_result(run, "NFCorpus", 0.3, **changed)
+    with pytest.raises(InputError, match=message):
+        submit(run.recipe, run, None, None, tmp_path / "to")
+    assert not (tmp_path / "to").exists()
+
+
+def test_results_of_another_revision_are_not_submitted(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no results"):
+        submit(run.recipe, run, None, "f" * 40, tmp_path / "to")
+
+
+def test_a_model_that_was_not_published_has_nothing_to_submit(run: Run, tmp_path: Path) -> None:
+    shutil.rmtree(run.path("publish"))
+    with pytest.raises(InputError, match="has not been published"):
+        submit(run.recipe, run, None, None, tmp_path / "to")
