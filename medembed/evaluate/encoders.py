@@ -195,7 +195,7 @@ def load(model: Model, *, allow_remote_code: bool = False) -> Any:
     from sentence_transformers import MultiVectorEncoder, SentenceTransformer
     from sentence_transformers.sparse_encoder import SparseEncoder
 
-    classes = {"MultiVectorEncoder": MultiVectorEncoder, "SparseEncoder": SparseEncoder}
+    classes: dict[str | None, Any] = {"MultiVectorEncoder": MultiVectorEncoder, "SparseEncoder": SparseEncoder}
     revision = None if is_local(model.model) or model.weights else resolved.revision
     asked = {"revision": revision, "trust_remote_code": allow_remote_code}
     try:
