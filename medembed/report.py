@@ -28,6 +28,11 @@ def results(record: Record) -> str:
         lines += [f"{name:12s}{_compared(scores[metric])}" for metric, name in METRICS.items()]
     if len(facts["tasks"]) > 1:
         lines.append(f"\nmean over tasks\n{'nDCG@10':12s}{_compared(facts['average'])}")
+    if zero_shot := facts.get("zero_shot_average"):
+        lines.append(f"{'zero-shot':12s}{_compared(zero_shot)}")
+    if others := facts.get("compared"):
+        lines.append(f"\nagainst others, mean nDCG@10\n{'':12s}{'other':>7s}{'tuned':>8s}   difference [95 %]")
+        lines += [f"{'':12s}{_compared(other['average'])}   {name}" for name, other in others.items()]
     says = VERDICTS[facts["verdict"]]
     lines.append(f"\n{facts['verdict']:10s} {facts['tuned']['name'].split('/')[-1]} {says} {facts['base']['name']}")
     return "\n".join(lines)

@@ -124,7 +124,7 @@ def _result(measurement: Measurement) -> dict[str, Any]:
 
 
 def _parts(base: Measurement, tuned: Measurement) -> list[Part]:
-    return list(map(Part, base.parts, tuned.parts))
+    return list(map(Part, base.parts, tuned.parts, tuned.clusters))
 
 
 def _changes(task: str, base: Measurement, tuned: Measurement) -> list[Change]:

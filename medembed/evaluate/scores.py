@@ -37,10 +37,11 @@ log = logging.getLogger(__name__)
 AT_ONCE = 2048  # texts that mteb hands over at once; `vectors` makes batches of them
 METRICS = ("ndcg_at_10", "mrr_at_10", "recall_at_10")
 SCORES = pa.schema(
-    [("part", pa.string()), ("query_id", pa.string()), ("passages", pa.int64())]
+    [("part", pa.string()), ("query_id", pa.string()), ("cluster", pa.string()), ("passages", pa.int64())]
     + [(metric, pa.float64()) for metric in METRICS]
 )
-"""One row a query. `part` is the subset and split of the task, `passages` how many there were to rank."""
+"""One row a query. `part` is the subset and split of the task, `cluster` the same for queries that hang together (about one note),
+`passages` how many there were to rank."""
 
 Ranking = dict[str, float]  # passage id → similarity
 Judgments = dict[str, dict[str, int]]  # query id → passage id → grade
@@ -72,6 +73,12 @@ class Measurement:
         names = self.scores["part"].to_numpy()
         scores = np.stack([self.scores[metric].to_numpy() for metric in METRICS], axis=1)
         return [scores[names == name] for name in dict.fromkeys(names)]
+
+    @property
+    def clusters(self) -> list[NDArray[Any]]:
+        """Which queries of each part hang together: (queries,)."""
+        names, clusters = self.scores["part"].to_numpy(), self.scores["cluster"].to_numpy()
+        return [clusters[names == name] for name in dict.fromkeys(names)]
 
     @property
     def passages(self) -> int:
@@ -131,7 +138,7 @@ def _key(model: Any, resolved: Resolved, task: str, evaluate: Evaluate) -> str:
     The model's revision is a commit or the hash of its weights; max length, prompts and modules are not in the weights.
     """
     encoding = model.settings if hasattr(model, "settings") else settings_of(model)
-    task_is = [task_name(task), task_content(task), evaluate.languages, version("mteb")]
+    task_is = [task_name(task), task_content(task), evaluate.languages, version("mteb"), SCORES.names]
     return content_id(json.dumps([resolved.name, resolved.revision, encoding, task_is]))
 
 
@@ -173,6 +180,9 @@ def _measure(encoder: Any, task: str, evaluate: Evaluate, place: Path) -> None:
 
 def _scores(task: "AbsTaskRetrieval", predictions: dict[str, Any]) -> list[dict[str, Any]]:
     """The scores of every query in every part of `task`, from what mteb saved: subset → split → query id → ranking."""
+    from medembed.tasks.registry import LocalTask
+
+    notes = task.notes if isinstance(task, LocalTask) else {}
     rows = []
     for subset, splits in predictions.items():
         if subset == "mteb_model_meta":
@@ -181,7 +191,9 @@ def _scores(task: "AbsTaskRetrieval", predictions: dict[str, Any]) -> list[dict[
             data = task.dataset[subset][split]
             scores = query_scores(rankings, data["relevant_docs"], ignore_identical_ids=task.ignore_identical_ids)
             part = {"part": f"{subset}/{split}", "passages": len(data["corpus"])}
-            rows += [{**part, "query_id": query_id, **scores[query_id]} for query_id in sorted(scores)]
+            rows += [
+                {**part, "query_id": it, "cluster": notes.get(it, f"query {it}"), **scores[it]} for it in sorted(scores)
+            ]
     return rows
 
 

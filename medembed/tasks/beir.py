@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medembed.errors import Fault, InputError
 from medembed.rows import content_id
@@ -26,6 +27,7 @@ class Beir:
     queries: dict[str, str]  # id → text, of the judged queries
     judgments: dict[str, dict[str, int]]  # query id → passage id → grade; 0 is not relevant
     unjudged: int  # queries that no judgment names
+    notes: dict[str, str]  # query id → the note that it is about (`metadata.note_id`), where queries.jsonl says it
 
 
 def read(folder: Path) -> Beir:
@@ -37,7 +39,8 @@ def read(folder: Path) -> Beir:
     corpus_file, queries_file, qrels_file = files(folder)
     spots: Spots = defaultdict(list)
     passages = _texts(corpus_file, spots)
-    queries = _texts(queries_file, spots, empty="the text of a query is empty")
+    notes: dict[str, str] = {}
+    queries = _texts(queries_file, spots, empty="the text of a query is empty", notes=notes)
     judgments = _judgments(qrels_file, spots)
     faults = [_fault(path, what, lines) for (path, what), lines in spots.items()]
     faults += [
@@ -49,7 +52,7 @@ def read(folder: Path) -> Beir:
     if faults:
         raise InputError(*faults)
     judged = {query_id: queries[query_id][1] for query_id in queries if query_id in judgments}
-    return Beir(passages, judged, judgments, unjudged=len(queries) - len(judged))
+    return Beir(passages, judged, judgments, len(queries) - len(judged), notes)
 
 
 def files(folder: Path) -> tuple[Path, Path, Path]:
@@ -72,8 +75,13 @@ def content_hash(folder: Path) -> str:
     return content_id(*(sha256(path) for path in files(folder)))
 
 
-def _texts(path: Path, spots: Spots, empty: str = "") -> dict[str, tuple[str, str]]:
-    """Rows `{"_id", "title", "text"}` as id → (title, text); an empty text is wrong where `empty` says so."""
+def _texts(
+    path: Path, spots: Spots, empty: str = "", notes: dict[str, str] | None = None
+) -> dict[str, tuple[str, str]]:
+    """Rows `{"_id", "title", "text"}` as id → (title, text); an empty text is wrong where `empty` says so.
+
+    Where a row's `metadata` has a `note_id`, it is put into `notes`.
+    """
     texts: dict[str, tuple[str, str]] = {}
     for number, line in _lines(path):
         try:
@@ -88,6 +96,8 @@ def _texts(path: Path, spots: Spots, empty: str = "") -> dict[str, tuple[str, st
             spots[path, wrong].append(number)
         else:
             texts[row["_id"]] = (row.get("title") or "", row["text"])
+            if notes is not None and (note := _note_of(row)) is not None:
+                notes[row["_id"]] = note
     return texts
 
 
@@ -100,7 +110,14 @@ def _wrong_in(row: object) -> str:
         return "`_id` is not a text of printable characters"
     if not all(_is_text(value) for value in (row["text"], row.get("title") or "")):
         return "`text` or `title` is not a text"
+    if not _is_text(_note_of(row) or ""):
+        return "`metadata.note_id` is not a text"
     return ""
+
+
+def _note_of(row: dict[str, Any]) -> Any:
+    metadata = row.get("metadata")
+    return metadata.get("note_id") if isinstance(metadata, dict) else None
 
 
 def _is_text(value: object) -> bool:

@@ -37,6 +37,7 @@ class LocalTask(AbsTaskRetrieval):  # type: ignore[misc]
 
     def __init__(self, folder: Path, languages: list[str]) -> None:
         self.folder = folder
+        self.notes: dict[str, str] = {}  # query id → the note that it is about, once loaded
         self.metadata = TaskMetadata(
             name=folder.name,
             description="A local retrieval task in BEIR's layout.",
@@ -61,6 +62,7 @@ class LocalTask(AbsTaskRetrieval):  # type: ignore[misc]
             "top_ranked": None,
         }
         self.dataset = {"default": {"test": split}}
+        self.notes = data.notes
         self.data_loaded = True
 
 

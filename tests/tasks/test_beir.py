@@ -125,3 +125,9 @@ def test_whatever_the_files_hold_it_is_read_or_told(tmp_path_factory: pytest.Tem
         assert beir.read(folder).passages
     except InputError as error:
         assert error.faults
+
+
+def test_a_query_may_say_which_note_it_is_about(tmp_path) -> None:
+    assert beir.read(write_beir(tmp_path / "it", notes={"q1": "n7", "q2": "n7"})).notes == {"q1": "n7", "q2": "n7"}
+    with pytest.raises(InputError, match=r"`metadata.note_id` is not a text"):
+        beir.read(write_beir(tmp_path / "other", notes={"q1": ["n7"]}))
