@@ -65,7 +65,7 @@ def themed(spec: Spec, theme: str) -> Spec:
         "font": FONT,
         "background": colours["background"],
         "axis": axis | {"labelLimit": 320, "titleFontWeight": "normal"},
-        "legend": {"labelColor": colours["text"], "titleColor": colours["text"], "labelFontSize": 12},
+        "legend": {"labelColor": colours["text"], "titleColor": colours["text"], "labelFontSize": 12, "titleLimit": 0},
         "header": {"labelColor": colours["text"], "titleColor": colours["text"], "labelFontSize": 13},
         "title": {"color": colours["text"], "subtitleColor": colours["text"], "fontSize": 16, "anchor": "start"},
         "text": {"color": colours["text"]},
