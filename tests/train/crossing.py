@@ -41,7 +41,7 @@ def main(model: str, folder: Path) -> None:
 
 
 def trained(path: str, train: Train, state: PartialState) -> tuple[list[float], list[float]]:
-    """The loss of each step, and the sum of each parameter at the end, after AdamW at a rate that changes much."""
+    """The loss of each step, and the norm of each parameter at the end, after AdamW at a rate that changes much."""
     torch.manual_seed(0)
     model = (MultiVectorEncoder if train.method == "late-interaction" else SentenceTransformer)(path, device="cpu")
     data = rows()
