@@ -47,7 +47,7 @@ def manifest(recipe: Recipe, run: Run) -> dict[str, Any]:
     said = without_paths(_said(recipe))
     origins = _origins(run) if isinstance(recipe, DatasetRecipe) else {}
     dataset = records["train"].facts.get("dataset") or {} if "train" in records else {}
-    upstream = _upstream(dataset.get("provenance"))
+    upstream = upstream_of(dataset.get("provenance"))
     declared = _declared(recipe, dataset, upstream) if isinstance(recipe, ModelRecipe) else {}
     return {
         "format": FORMAT,
@@ -167,7 +167,7 @@ def _unchained(value: Any) -> Any:
     return {k: v for k, v in value.items() if k != "provenance"} if isinstance(value, dict) else value
 
 
-def _upstream(theirs: Any) -> dict[str, Any] | None:
+def upstream_of(theirs: Any) -> dict[str, Any] | None:
     """The manifest of a dataset that may come from anywhere: taken if it has this form."""
     is_ours = isinstance(theirs, dict) and theirs.get("format") == FORMAT and isinstance(theirs.get("origins"), dict)
     return without_paths(theirs) if is_ours else None

@@ -18,7 +18,7 @@ from transformers import TrainerCallback
 
 from medembed import publish
 from medembed.errors import InputError, RunError
-from medembed.provenance import _upstream as upstream_of
+from medembed.provenance import upstream_of
 from medembed.publish import gates, hub
 from medembed.recipe import ModelRecipe
 from medembed.run import read_json, write_json
