@@ -29,7 +29,7 @@ class Data(Strict):
 class Losses(Strict):
     """What is minimised: a weighted sum over the embeddings of one batch, each text of which is embedded once.
 
-    Contrastive and distil are equally strong at equal weights; margin_mse is so at about a tenth.
+    Contrastive and distil are equally strong at equal weights; margin_mse, whose pull has no bound, wants a smaller one.
     """
 
     contrastive: Weight = 0  # InfoNCE over in-batch and hard negatives: multiple negatives ranking

@@ -23,7 +23,7 @@ from medembed.train import adapters, checks, data, development, pushing
 from medembed.train.batches import GlobalBatches
 from medembed.train.callbacks import check_reporters
 from medembed.train.checkpoints import last_checkpoint
-from medembed.train.guide import guided
+from medembed.train.guide import guided, left_out
 from medembed.train.losses import compared_with
 from medembed.train.saving import save
 from medembed.train.selection import Measured, Selection
@@ -75,7 +75,7 @@ def work(recipe: ModelRecipe, run: Run) -> Record:
     save(trained, recipe, run)
     record = _record(recipe, found, rows, batches, trained, run)
     record.rejects = rejects
-    record.facts |= {"checks": looked, "compared_with": compared, **chosen}
+    record.facts |= {"checks": looked, "compared_with": compared, "guide": _guide(rows, recipe), **chosen}
     return record
 
 
@@ -128,6 +128,13 @@ def _pushes(recipe: ModelRecipe, found: data.Found, run: Run) -> list[pushing.Pu
         return []
     pushing.check(recipe, found.provenance)
     return [pushing.Pushing(recipe, _checkpoints(run))]
+
+
+def _guide(rows: data.Rows, recipe: ModelRecipe) -> dict[str, Any] | None:
+    if not (recipe.train.guide and rows.guide):
+        return None
+    resolved = models.resolve(recipe.train.guide.model)
+    return {"name": resolved.name, "revision": resolved.revision, "left_out": round(left_out(rows.guide), 4)}
 
 
 def _see_with_guide(rows: data.Rows, recipe: ModelRecipe, run: Run) -> None:

@@ -19,8 +19,8 @@ Both lie in [-1, 1], so that a temperature means the same to both. A negative th
 The loss is the sum of weight × mean over the B rows; with Matryoshka dimensions (arXiv:2205.13147) its mean over the first d numbers
 of the embeddings, for each d. A weight of 1.0 means: contrastive and distil are both in nats, and each pulls at a row's logits by
 (student's - wanted probabilities), so that at equal weights they are equally strong at any temperature; sentence-transformers
-multiplies its KL by temperature², which at 0.02 would leave 1 / 2,500 of it. margin_mse pulls at a logit by twice its error, which
-at first is 10 or more: weights of 0.1 and below put it level.
+multiplies its KL by temperature², which at 0.02 would leave 1 / 2,500 of it. margin_mse pulls at a logit by twice its error, in
+logits, where the others pull by 1 at most: it is the stronger one at equal weights, and grows with the square of both scales.
 
 Memory is that of one mini-batch through the model and of `mini_batch_size` rows of logits (GradCache, arXiv:2101.06983). N processes
 give the loss and the gradients of one with the same batch, however its rows are dealt out: the embeddings of all meet in each,

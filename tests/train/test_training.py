@@ -66,6 +66,19 @@ def test_two_processes_train_as_one(one: Bench, two: Bench) -> None:
 
 
 @pytest.mark.slow
+def test_two_processes_train_with_a_guide_which_the_record_names(one: Bench, tiny_model: Path) -> None:
+    _measured_before(one, "guided")
+    said = [f"train.guide.model={tiny_model}", "train.symmetric=true", "train.max_steps=2"]
+    done = one.train(*said, run="guided", processes=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    facts = one.record("guided").facts
+    assert facts["guide"]["revision"] == sha256(tiny_model / "model.safetensors")[:40]
+    assert 0 <= facts["guide"]["left_out"] < 0.25
+    assert facts["compared_with"].endswith("with 8 queries; less what the guide holds for right")
+    assert one.record("one").facts["guide"] is None
+
+
+@pytest.mark.slow
 def test_the_model_is_the_base_with_new_weights(one: Bench, tiny_model: Path) -> None:
     model, base = (
         SentenceTransformer(str(one.weights("one").parent), device="cpu"),
