@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.evaluate.test_stage import recipe_of, trained
+from tests.evaluate.runs import model_recipe, trained
 from tests.fixtures.beir import PASSAGES, write_beir
 from tests.fixtures.models import WORDS, make_tiny_model
 
@@ -19,7 +19,7 @@ def test_two_processes_give_the_scores_of_one(tiny_model: Path, tmp_path: Path) 
     more = [(f"w{n}", "", " ".join([*WORDS[n % 50 : n % 50 + 4], WORDS[n % 7], str(n)])) for n in range(600)]
     task = str(write_beir(tmp_path / "mine", passages=[*PASSAGES, *more]))
     tuned = make_tiny_model(tmp_path / "tuned", seed=3)
-    recipe = recipe_of(tiny_model, [task])
+    recipe = model_recipe(tiny_model, [task])
     path = tmp_path / "model.yaml"
     path.write_text(yaml.safe_dump(recipe.model_dump(mode="json", exclude_none=True)))
     runs = [trained(recipe, tmp_path / f"run-{processes}", tuned) for processes in (1, 2)]
