@@ -54,7 +54,7 @@ def encode(
     order = np.argsort(at, kind="stable")  # rows of `texts`, in the order of the blocks
     sorted_at = at[order]
     rows: Embeddings | None = None
-    for part in blocks(distinct):
+    for part in blocks(distinct, BLOCK):
         block = embedded(model, revision, distinct[part].to_pylist(), side, cache, batch_size)
         rows = _on_disk(len(texts), block.shape[1], cache) if rows is None else rows
         here = order[slice(*np.searchsorted(sorted_at, (part.start, part.stop)))]
@@ -70,7 +70,10 @@ class Work(NamedTuple):
     side: Side
     batch_size: int
     cache: Path
-    block: int = BLOCK
+
+    @property
+    def block(self) -> int:
+        return BLOCK
 
     @property
     def what(self) -> str:
@@ -80,7 +83,7 @@ class Work(NamedTuple):
         embedded(model, self.revision, texts, self.side, self.cache, self.batch_size)
 
 
-def blocks(texts: "pa.Array", size: int = BLOCK) -> list[slice]:
+def blocks(texts: "pa.Array", size: int) -> list[slice]:
     return [slice(start, min(start + size, len(texts))) for start in range(0, len(texts), size)]
 
 

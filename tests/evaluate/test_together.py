@@ -32,5 +32,5 @@ def test_two_processes_give_the_scores_of_one(tiny_model: Path, tmp_path: Path) 
         assert done.returncode == 0, done.stderr
     tables = [pq.read_table(run.path("evaluate", "scores.parquet")) for run in runs]
     assert tables[0].equals(tables[1])
-    blocks = [{p.name: p.read_bytes() for p in run.folder.rglob("*.rows")} for run in runs]
+    blocks = [{p.relative_to(run.folder): p.read_bytes() for p in run.folder.rglob("*.rows")} for run in runs]
     assert len(blocks[0]) > 4 and blocks[0] == blocks[1]
