@@ -19,7 +19,7 @@ from tests.train.conftest import Bench, environment
 from tests.train.forked import Done, Forge
 
 LONG = ("train.epochs=12", "train.save_steps=4")  # time to be interrupted in
-STEPS = 96
+STEPS = 108
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from tests.fixtures.models import make_tiny_model
 from tests.train.conftest import SECRET, Bench, environment
 from tests.train.forked import Done, Forge
 
-STEPS = 16
+STEPS = 18
 KILL, TERM = signal.SIGKILL, signal.SIGTERM
 SHORT = "train.max_steps=6"
 
@@ -88,7 +88,7 @@ def test_the_same_recipe_has_the_same_losses_to_the_last_digit_also_when_the_mod
     forge: Forge, undisturbed: dict[int, Done]
 ) -> None:
     measured = forge.train(run="measured", processes=2, measure=True, rank=-1)
-    assert (measured.folder / "measured").read_text().split() == ["3", "6", "9", "12", "15", "16"]
+    assert (measured.folder / "measured").read_text().split() == ["3", "6", "9", "12", "15", "18"]
     assert measured.losses == undisturbed[2].losses
     assert measured.weights == undisturbed[2].weights
 
@@ -107,7 +107,7 @@ def test_accumulated_batches_are_those_of_single_steps_and_steps_are_counted_as_
 ) -> None:
     still = (f"base.model={tiny_model}", "train.learning_rate=1e-12", "train.epochs=1")  # one without dropout
     single, summed = forge.train(*still, run="single"), forge.train(*still, "train.accumulation=3", run="summed")
-    assert len(single.losses) == 8 and len(summed.losses) == 3  # of 3, 3 and 2 batches
+    assert len(single.losses) == 9 and len(summed.losses) == 3
     means = [np.mean(single.losses[at : at + 3]) for at in (0, 3, 6)]
     np.testing.assert_allclose(summed.losses, means, atol=1e-5)
     stopped = forge.train(*still, "train.accumulation=3", run="summed-stopped", step=2, signal=TERM)
