@@ -155,6 +155,8 @@ def _said(recipe: Recipe) -> dict[str, Any]:
     """The recipe's values, without what tells of a network or a machine and shapes nothing: endpoints, folders, tags, the last query."""
     said: dict[str, Any] = recipe.model_dump(mode="json", exclude_none=True)
     said.get("generate", {}).pop("endpoints", None)
+    for peer in said.get("evaluate", {}).get("compare", []):
+        peer.pop("endpoint", None)
     for key in ("ask", "tag", "collection"):
         said["publish"].pop(key, None)
     if folder := said["publish"].get("folder"):
