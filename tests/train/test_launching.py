@@ -47,7 +47,7 @@ def start(bench: Bench, run: str, *, processes: int, by_medembed: bool = False) 
     if by_medembed:
         config = yaml.safe_load((resources.folder("recipes") / "accelerate" / "ddp.yaml").read_text())
         (bench.folder / "launch.yaml").write_text(yaml.safe_dump(config | {"num_processes": processes}))
-        several = ["--config_file", str(bench.folder / "launch.yaml")] if processes > 1 else []
+        several = ["--config-file", str(bench.folder / "launch.yaml")] if processes > 1 else []
         rest = [str(bench.recipe), *LONG, "--run-dir", str(bench.folder / run), *several]
         command = [sys.executable, "-m", "medembed", "train", *rest]
     started = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
