@@ -2,7 +2,7 @@
 
     runs/<recipe name>/
       recipe.json                        whose folder it is
-      measured/                          scores by model and task; superseded/ what other settings left
+      measured/                          scores by model and task (its embeddings/ may be deleted); superseded/ what other settings left
       journal.jsonl                      replies of the LLM (kept over all changes of the recipe)
       judge.jsonl                        likewise, of the judge of negatives
       embeddings/                        what models have made of blocks of texts: embeddings, scores of cross-encoders
