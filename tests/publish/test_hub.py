@@ -1,5 +1,6 @@
 """Publishing to the Hub: main is the old release or the new one, by one commit and one tag, whatever breaks on the way."""
 
+import copy
 import json
 import os
 import signal
@@ -169,13 +170,13 @@ def test_killed_at_each_request_of_a_release_main_is_the_old_or_the_new_one_and_
         ("POST", "/collections/"),
     ]
     newer = _artifact(tmp_path / "newer", "other rows")
+    assert _deliver(hub, artifact, tag="v1")[0] == 0
+    released = copy.deepcopy(hub.repos["dataset", REPO])
+    old = released.at("main").oid
     for method, path in steps:
         for how in ("reset", "lost"):
-            hub.repos.clear()
+            repo = hub.repos["dataset", REPO] = copy.deepcopy(released)
             hub.api.store.collections["medembed/models"].clear()
-            assert _deliver(hub, artifact, tag="v1")[0] == 0
-            repo = hub.repos["dataset", REPO]
-            old = repo.at("main").oid
             process: list[subprocess.Popen[str]] = []
             hub.fail(method, path, how, call=lambda: os.kill(process[0].pid, signal.SIGKILL))  # type: ignore[arg-type]  # noqa: B023
             process.append(_start(hub, newer, **said))
