@@ -130,7 +130,7 @@ def test_a_window_shrinks_to_what_the_server_takes_in_truth_and_all_is_answered(
 def test_a_storm_of_429_uses_up_no_attempts_and_does_not_close_the_window():
     with TGI(faults=["429"] * 48, slots=48, seconds=0.05) as tgi:  # all that is in flight, once
         widths = watched(lambda client: client.endpoints[0].window, tgi, requests=60, attempts=1, timeout=30)
-    assert 24 <= widths[0] < 48
+    assert 24 <= min(widths) < 48
 
 
 def test_requests_are_taken_only_as_there_is_room_for_them(monkeypatch):
