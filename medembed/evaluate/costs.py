@@ -12,6 +12,7 @@ import numpy as np
 from medembed.evaluate import efficiency
 from medembed.evaluate.compressed import Embedded, Form, forms, quality
 from medembed.evaluate.endpoints import EndpointModel
+from medembed.evaluate.scores import AT_ONCE
 from medembed.evaluate.vectors import Remembering
 from medembed.recipe import Evaluate
 from medembed.rows import passage_input
@@ -19,8 +20,6 @@ from medembed.tasks import task_name
 
 if TYPE_CHECKING:
     from mteb.abstasks.retrieval import AbsTaskRetrieval
-
-AT_ONCE = 2048  # texts handed over at once
 
 
 @dataclass(frozen=True)
