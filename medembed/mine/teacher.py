@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from medembed import models
@@ -11,8 +12,9 @@ from medembed.mine.corpus import Corpus, Pairs, Texts, same_as
 from medembed.mine.negatives import Flags
 from medembed.mine.pools import Pools
 from medembed.recipe import Teacher
+from medembed.retrieval import together
 from medembed.retrieval.embeddings import Floats, Integers
-from medembed.retrieval.reranking import probabilities, score
+from medembed.retrieval.reranking import Grading, probabilities, score
 
 
 @dataclass(frozen=True)
@@ -36,18 +38,25 @@ def graded(pairs: Pairs, corpus: Corpus, pools: Pools, teacher: Teacher, cache: 
     distinct, back = np.unique(asked, axis=0, return_inverse=True)  # (N, 2)
     lengths = _lengths(pairs.queries)[distinct[:, 0]] + _lengths(corpus.texts)[distinct[:, 1]]
     longest_first = np.argsort(-lengths, kind="stable")
+    texts = _texts(pairs.queries, corpus.texts, distinct[longest_first])
+    reranker, revision = models.load_reranker(teacher.model), models.resolve(teacher.model).revision
+    together.share(Grading(revision, cache, teacher.batch_size), reranker, texts)
     logits = np.empty(len(distinct), np.float32)
-    logits[longest_first] = score(
-        models.load_reranker(teacher.model),
-        models.resolve(teacher.model).revision,
-        ((pairs.queries[query], corpus.texts[passage]) for query, passage in distinct[longest_first]),
-        cache,
-        teacher.batch_size,
-    )
+    one_by_one = ((each["query"].as_py(), each["passage"].as_py()) for each in texts)
+    logits[longest_first] = score(reranker, revision, one_by_one, cache, teacher.batch_size)
     logits = logits[back.reshape(-1)]
     negatives = np.full(there.shape, np.nan, np.float32)
     negatives[there] = logits[len(pairs) :]
     return Graded(logits[: len(pairs)], negatives)
+
+
+def _texts(queries: Texts, passages: Texts, pairs: Integers) -> pa.StructArray:
+    """Structs of query and passage, (N,), for N `pairs` of their numbers: each text is in memory, and on disk, once."""
+    columns = [
+        pa.DictionaryArray.from_arrays(pa.array(numbers, pa.int32()), texts.column)
+        for numbers, texts in zip(pairs.T, (queries, passages), strict=True)
+    ]
+    return pa.StructArray.from_arrays(columns, ["query", "passage"])
 
 
 def too_close(negatives: Floats, positives: Floats, relative_margin: float | None) -> Flags:

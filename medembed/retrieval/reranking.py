@@ -7,7 +7,7 @@ other or with a bound takes `probabilities` of them, where a share of a score ha
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -35,6 +35,27 @@ def score(
     blocks = tqdm(_blocks(texts), desc="rerank", unit="block", disable=None)
     logits = [_scored(reranker, revision, block, cache, batch_size) for block in blocks]
     return np.concatenate([np.empty(0, np.float32), *logits])
+
+
+class Grading(NamedTuple):
+    """What all processes are told of pairs to score, structs of a query and a passage: a `together.Job`."""
+
+    revision: str
+    cache: Path
+    batch_size: int
+
+    @property
+    def block(self) -> int:
+        return BLOCK
+
+    @property
+    def what(self) -> str:
+        return "pairs"
+
+    def make(self, model: Any, texts: list[dict[str, str]]) -> None:
+        """Score one block and write it, unless it stands: `score` then reads it."""
+        pairs = [(each["query"], each["passage"]) for each in texts]
+        _scored(model, self.revision, pairs, self.cache, self.batch_size)
 
 
 def probabilities(logits: Floats) -> "np.ndarray[Any, np.dtype[np.float64]]":

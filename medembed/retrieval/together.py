@@ -1,4 +1,4 @@
-"""One encoding, several processes: the main one says what is to be encoded, each makes every n-th block, blocks meet on disk.
+"""One model's work, several processes: the main one says what is to be done, each makes every n-th block, blocks meet on disk.
 
 Blocks and batches are composed alike whoever makes them, so the result is the same for any number of processes.
 """
@@ -18,10 +18,10 @@ from medembed.run import replacing
 
 
 class Job(Protocol):
-    """What all processes are told of an encoding, pickled; its texts lie in the cache meanwhile."""
+    """What all processes are told of a model's work, pickled; its texts lie in the cache meanwhile."""
 
     @property
-    def what(self) -> str: ...  # is encoded: for the progress bar
+    def what(self) -> str: ...  # goes through the model: for the progress bar
 
     @property
     def cache(self) -> Path: ...
@@ -29,7 +29,7 @@ class Job(Protocol):
     @property
     def block(self) -> int: ...  # texts of a block
 
-    def make(self, model: Any, texts: list[str]) -> None: ...  # one block, unless it stands
+    def make(self, model: Any, texts: list[Any]) -> None: ...  # one block, unless it stands
 
 
 _followed = False  # whether the other processes of the launch wait for what this one tells
@@ -48,8 +48,10 @@ def leading() -> Iterator[None]:
         _followed = False
 
 
-def share(job: Job, model: Any, distinct: pa.Array) -> None:
-    """Encode the `distinct` texts with all processes that `follow`, into blocks on disk. In one that has followed all is done.
+def share(job: Job, model: Any, texts: pa.Array) -> None:
+    """Do `job` for `texts` (each a text, or a struct of several) with all processes that `follow`, into blocks on disk.
+
+    In one that has followed all is done.
 
     Raises:
         RunError: what any of them raised.
@@ -57,13 +59,13 @@ def share(job: Job, model: Any, distinct: pa.Array) -> None:
     if launched() > 1 and not processes().is_main_process:
         return None
     if not _followed:
-        return _fill(job, model, distinct, 0, 1)
+        return _fill(job, model, texts, 0, 1)
     with replacing(_texts(job)) as temporary, pa.OSFile(str(temporary), "wb") as file:
-        table = pa.table({"text": distinct})
+        table = pa.table({"text": texts})
         with pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table)
     _tell(job)
-    faults = _gathered(_share_of(job, model, distinct))
+    faults = _gathered(_share_of(job, model, texts))
     _texts(job).unlink()
     if faults:
         raise faults[0]
@@ -71,31 +73,31 @@ def share(job: Job, model: Any, distinct: pa.Array) -> None:
 
 
 def follow(model_of: Callable[[Any], Any]) -> None:
-    """Encode this process's share of whatever the main one has to encode, until it says that it needs no more help.
+    """Do this process's share of whatever the main one has to do, until it says that it needs no more help.
 
     `model_of`: job → model; it is asked for every job.
     """
     while job := _tell():
         with pa.memory_map(str(_texts(job))) as file:
-            distinct = pa.ipc.open_file(file).read_all()["text"].combine_chunks()
-            _gathered(_share_of(job, model_of(job), distinct))
+            texts = pa.ipc.open_file(file).read_all()["text"].combine_chunks()
+            _gathered(_share_of(job, model_of(job), texts))
 
 
-def _share_of(job: Job, model: Any, distinct: pa.Array) -> RunError | None:
+def _share_of(job: Job, model: Any, texts: pa.Array) -> RunError | None:
     try:
-        _fill(job, model, distinct, processes().process_index, processes().num_processes)
+        _fill(job, model, texts, processes().process_index, processes().num_processes)
     except RunError as error:
         return error
     return None
 
 
-def _fill(job: Job, model: Any, distinct: pa.Array, index: int, of: int) -> None:
-    share = blocks(distinct, job.block)[index::of]
-    texts = sum(part.stop - part.start for part in share)
-    bar = tqdm(total=texts, desc=f"encode {job.what}", unit="text", disable=index > 0 or len(share) < 2, leave=False)
+def _fill(job: Job, model: Any, texts: pa.Array, index: int, of: int) -> None:
+    share = blocks(texts, job.block)[index::of]
+    total = sum(part.stop - part.start for part in share)
+    bar = tqdm(total=total, desc=f"encode {job.what}", unit="text", disable=index > 0 or len(share) < 2, leave=False)
     with bar:
         for part in share:
-            job.make(model, distinct[part].to_pylist())
+            job.make(model, texts[part].to_pylist())
             bar.update(part.stop - part.start)
 
 

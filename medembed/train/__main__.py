@@ -6,9 +6,9 @@ Exit codes are those of `medembed`: 143 after SIGTERM.
 
 import logging
 import sys
-import warnings
 
 from medembed import stages
+from medembed.distributed import speak_once
 from medembed.errors import InputError, MedEmbedError, Stopped
 from medembed.processes import OfOneProcess, arguments, processes
 from medembed.recipe import ModelRecipe
@@ -33,10 +33,8 @@ def main() -> None:
 
 
 def _train(recipe: ModelRecipe, run: Run) -> None:
-    warnings.simplefilter("ignore", FutureWarning)  # what libraries say to each other
-    logging.basicConfig(level=logging.WARNING if processes().is_main_process else logging.ERROR, format="%(message)s")
+    speak_once()
     if processes().is_main_process:
-        logging.getLogger("medembed").setLevel(logging.INFO)
         stages.perform("train", recipe, run, skipping=_already_done)
         clean(run)
     else:

@@ -21,6 +21,7 @@ from medembed.retrieval import embeddings
 from medembed.retrieval.embeddings import Embeddings, encode
 from medembed.run import Run
 from tests.fixtures.models import WORDS
+from tests.mine.conftest import make_tiny_reranker
 
 TEXTS = [" ".join(WORDS[n % 40 : n % 40 + n % 13 + 1]) + f" {n}" for n in range(60)]
 
@@ -130,7 +131,7 @@ def test_no_texts_give_no_rows(encoded: Callable[..., Embeddings]) -> None:
 # ---- several processes -----------------------------------------------------------------------------------------------
 
 
-def recipe_of_pairs(folder: Path, retriever: Path) -> DatasetRecipe:
+def recipe_of_pairs(folder: Path, retriever: Path, teacher: Path | None = None) -> DatasetRecipe:
     rows = [{"query": f"{text}?", "positive": f"{text} is a sign of {text[::-1]}"} for text in TEXTS * 80]
     rows = [{key: f"{text} {n}" for key, text in row.items()} for n, row in enumerate(rows)]  # 4,800: three blocks
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -138,7 +139,8 @@ def recipe_of_pairs(folder: Path, retriever: Path) -> DatasetRecipe:
         "kind": "dataset",
         "name": "pairs",
         "pairs": [{"source": str(folder / "pairs.jsonl"), "license": "mit"}],
-        "mine": {"retriever": str(retriever), "negatives": 2, "relative_margin": None},
+        "mine": {"retriever": str(retriever), "negatives": 2, "relative_margin": None}
+        | ({"teacher": {"model": str(teacher)}} if teacher else {}),
         "publish": {"folder": "x"},
     }
     (folder / "recipe.yaml").write_text(json.dumps(said), encoding="utf-8")
@@ -161,7 +163,7 @@ def launch(folder: Path, processes: int) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_two_processes_give_the_blocks_and_triplets_of_one(tiny_model: Path, tmp_path: Path) -> None:
-    recipe = recipe_of_pairs(tmp_path, tiny_model)
+    recipe = recipe_of_pairs(tmp_path, tiny_model, make_tiny_reranker(tiny_model, tmp_path / "teacher"))
     made = {}
     for processes in (1, 2):
         run = Run(recipe, tmp_path / f"run-{processes}")
@@ -172,7 +174,8 @@ def test_two_processes_give_the_blocks_and_triplets_of_one(tiny_model: Path, tmp
         assert record is not None
         blocks = {path.name: path.read_bytes() for path in run.path("embeddings").iterdir()}
         made[processes] = (record.outputs, blocks)
-    assert len(made[1][1]) == 6
+    assert sum(name.endswith(".f16") for name in made[1][1]) == 6
+    assert sum(name.endswith(".logits") for name in made[1][1]) > 10
     assert made[1] == made[2]
     assert "mine was done before" in launch(tmp_path, 2).stderr
 
