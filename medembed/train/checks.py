@@ -27,6 +27,7 @@ from medembed.train.trainer import prompts_by_column
 log = logging.getLogger(__name__)
 
 FEW = 16  # passages: a query that is compared with fewer learns little
+ONE_HOT, FLAT = 0.99, 0.02  # mean probability of the teacher's best passage: above the one, or so little above a guess
 LEFT_OUT = 0.05  # share of the rows that may find no place in a batch without a warning
 LOW, HOPELESS = 0.05, 0.25  # the lowest loss that can be reached, by that of guessing
 SAMPLE = 512  # rows whose texts are counted in tokens
@@ -79,6 +80,8 @@ def before_the_first_step(
     checks: dict[str, Callable[[], Looked]] = {
         "loss": partial(loss_can_learn, train, passages=train.batch_size * (len(columns) - 1)),
         "rows": partial(rows_find_a_place, batches.rows, len(rows.dataset)),
+        "dimensions": partial(dimensions_are_there, recipe),
+        "teacher": partial(teacher_tells_apart, train, rows.teacher),
         "lengths": partial(texts_fit, recipe, rows, columns),
         "manifest": partial(manifest_matches, found, recipe.data.config),
         "tasks": partial(tasks_are_not_trained_on, recipe, rows, columns),
@@ -124,13 +127,45 @@ def rows_find_a_place(used: int, rows: int) -> Looked:
     return Looked(figures, [Fault(what, "train.batch_size", "Lower it, or curate the dataset: `duplicates`.")])
 
 
+def dimensions_are_there(recipe: ModelRecipe) -> Looked:
+    """No Matryoshka dimension is above those of the embeddings."""
+    own = models.load(recipe.base, method=recipe.train.method, device="cpu").get_embedding_dimension() or 0
+    if beyond := [dimension for dimension in recipe.train.matryoshka if dimension > own]:
+        what = f"the embeddings have {own} dimensions: there are no first {max(beyond)}"
+        raise InputError.of(what, "train.matryoshka", f"Leave out what is above {own}.")
+    return Looked(own)
+
+
+def teacher_tells_apart(train: Train, logits: data.Floats | None) -> Looked:
+    """A teacher whose distributions (rows, 1 + negatives) are all flat teaches nothing; where all are sure, no more than the labels."""
+    if logits is None or not train.losses.distil:
+        return Looked(None)
+    scaled = logits.astype(np.float64) / train.teacher_temperature
+    top = np.nanmax(scaled, axis=1)
+    surest = 1 / np.nansum(np.exp(scaled - top[:, None]), axis=1)  # probability of a row's best passage
+    guess = 1 / (~np.isnan(scaled)).sum(axis=1)
+    figures = {
+        "probability_of_the_best": round(float(surest.mean()), 4),
+        "best_is_the_positive": round(float((scaled[:, 0] == top).mean()), 4),
+    }
+    told = f"the teacher gives its best passage a probability of {surest.mean():.2f} in the mean"
+    if surest.mean() > ONE_HOT:
+        mend = "Raise it: so sure, the teacher says no more than which passage is right."
+        return Looked(figures, [Fault(told, "train.teacher_temperature", mend)])
+    if (surest - guess).mean() < FLAT:
+        mend = "Lower it: a teacher that finds all passages alike teaches to find them alike."
+        return Looked(figures, [Fault(f"{told}, hardly more than a guess", "train.teacher_temperature", mend)])
+    return Looked(figures)
+
+
 def texts_fit(recipe: ModelRecipe, rows: data.Rows, columns: list[str]) -> Looked:
     """How many texts are longer than training reads, prompt included, by column; from a sample that `train.seed` draws."""
     model = models.load(recipe.base, device="cpu")
     most = recipe.train.max_length or model.max_seq_length
     drawn = np.random.default_rng(recipe.train.seed).permutation(len(rows.dataset))[:SAMPLE]
     sample, prompts = rows.dataset.select(np.sort(drawn)), prompts_by_column(model, columns)
-    counts = {name: _tokens(model.tokenizer, prompts.get(name, ""), sample[name][:]) for name in columns}
+    there = {name: [text for text in sample[name] if text] for name in columns}  # a missing negative is an empty text
+    counts = {name: _tokens(model.tokenizer, prompts.get(name, ""), texts) for name, texts in there.items() if texts}
     cut = {name: round(float(np.mean(tokens > most)), 3) for name, tokens in counts.items()}
     keeps = max(int(np.quantile(tokens, WHOLE, method="higher")) for tokens in counts.values())
     figures = {"max_length": most, "cut": cut, f"keeps_{WHOLE:.0%}": keeps, "sample": len(drawn)}

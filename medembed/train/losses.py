@@ -35,7 +35,6 @@ import torch.nn.functional as F
 from sentence_transformers.util import all_gather, all_gather_with_grad, get_rank, get_world_size, mean_maxsim
 from torch import Tensor, nn
 
-from medembed.errors import InputError
 from medembed.recipe import Train
 from medembed.train.guide import may_answer
 from medembed.train.minibatches import ByLength, Features, as_wide
@@ -47,15 +46,7 @@ if TYPE_CHECKING:
 
 
 def loss_of(train: Train, model: "SentenceTransformer | MultiVectorEncoder", rows: "Rows") -> "BatchLoss":
-    """The loss that `train` asks for; its inputs are the columns of `rows`, in their order, and the rows' numbers as labels.
-
-    Raises:
-        InputError: a Matryoshka dimension that the embeddings do not have.
-    """
-    own = model.get_embedding_dimension() or 0
-    if beyond := [dimension for dimension in train.matryoshka if dimension > own]:
-        what = f"the embeddings have {own} dimensions: there are no first {max(beyond)}"
-        raise InputError.of(what, "train.matryoshka", f"Leave out what is above {own}.")
+    """The loss that `train` asks for; its inputs are the columns of `rows`, in their order, and the rows' numbers as labels."""
     return BatchLoss(train, model, rows)
 
 

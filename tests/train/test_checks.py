@@ -58,6 +58,8 @@ def test_a_sound_run_is_looked_at_in_silence(
     assert figures == {
         "loss": {"passages": 16, "lowest": 0.0},
         "rows": {"rows": 16, "left_out": 0},
+        "dimensions": 32,
+        "teacher": None,
         "lengths": {
             "max_length": 64,
             "cut": {"query": 0, "positive": 0, "negative_1": 0},
@@ -67,6 +69,35 @@ def test_a_sound_run_is_looked_at_in_silence(
         "manifest": "none",
         "tasks": {"task": {"queries": 0, "passages": 0}},
     }
+
+
+def test_a_dimension_that_the_embeddings_do_not_have_stops_the_run(tmp_path: Path, tiny_model: Path) -> None:
+    with pytest.raises(InputError, match="the embeddings have 32 dimensions: there are no first 64"):
+        looked_at(tmp_path, tiny_model, table(), matryoshka=[64, 16])
+
+
+@pytest.mark.parametrize(
+    ("logits", "told"),
+    [
+        ([0.03, 0.02, 0.01], "a probability of 0.34 in the mean, hardly more than a guess"),
+        ([9.0, -9.0, np.nan], "a probability of 1.00 in the mean"),
+        ([2.0, 0.0, -1.0], None),
+    ],
+)
+def test_a_teacher_that_is_never_or_always_sure_is_told(logits: list[float], told: str | None) -> None:
+    train = Train.model_validate({"losses": {"distil": 1}})
+    looked = checks.teacher_tells_apart(train, np.array([logits] * 4, np.float32))
+    assert [told in warning.what for warning in looked.warnings if told] == ([True] if told else [])
+    assert looked.figures["best_is_the_positive"] == 1
+    softer = Train.model_validate({"losses": {"distil": 1}, "teacher_temperature": 0.01 if logits[0] < 1 else 9})
+    assert not checks.teacher_tells_apart(softer, np.array([logits] * 4, np.float32)).warnings
+
+
+def test_a_missing_negative_counts_as_no_text(tmp_path: Path, tiny_model: Path) -> None:
+    rows = table(negative_1=["fever " * 90])
+    rows = rows.append_column("negative_2", pa.array(["cough " * 90, *[None] * 15]))
+    figures: object = looked_at(tmp_path, tiny_model, rows, truncated=1.0)["lengths"]
+    assert isinstance(figures, dict) and figures["cut"]["negative_1"] == 0.062 and figures["cut"]["negative_2"] == 1
 
 
 def test_all_that_cannot_end_well_is_told_at_once(tmp_path: Path, tiny_model: Path) -> None:
