@@ -16,7 +16,7 @@ import torch
 
 from medembed import models
 from medembed.errors import Fault, InputError, all_told
-from medembed.processes import processes
+from medembed.processes import processes, sharded
 from medembed.recipe import ModelRecipe, Train
 from medembed.run import sha256
 from medembed.train import data
@@ -48,6 +48,11 @@ def processes_fit(train: Train) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) != world:
         mend = "On CPU: `accelerate launch --multi_gpu --num_processes N`."
         faults.append(Fault("several processes were started that would train apart", "accelerate", mend))
+    if sharded() and not torch.cuda.is_available():
+        mend = "Launch with recipes/accelerate/ddp.yaml or cpu.yaml."
+        faults.append(
+            Fault("without GPUs Accelerate shares out no weights (FSDP), and does not say so", "accelerate", mend)
+        )
     if world == 1 and torch.cuda.device_count() > 1:
         mend = "Launch with `--multi_gpu`, or show it one: `CUDA_VISIBLE_DEVICES=0`."
         faults.append(Fault(f"one process sees {torch.cuda.device_count()} GPUs", "accelerate", mend))

@@ -256,3 +256,19 @@ def _checkpoint(folder: Path) -> None:
     folder.mkdir()
     (folder / "optimizer.pt").write_bytes(b"weights")
     write_json(folder / COMPLETE, {"files": {"optimizer.pt": sha256(folder / "optimizer.pt")}, "by": {}})
+
+
+@pytest.mark.slow
+def test_shards_learn_what_whole_weights_learn_and_go_on_after_a_stop_and_a_kill(
+    forge: Forge, undisturbed: dict[int, Done]
+) -> None:
+    sharded = forge.train(run="sharded", processes=2, fsdp=1)
+    assert sharded.codes == [0, 0], sharded.stderr
+    assert np.allclose(undisturbed[2].losses, sharded.losses, atol=1e-4)
+    for how, step in ((TERM, 4), (KILL, 8)):
+        cut = forge.train(run="sharded-cut", processes=2, fsdp=1, rank=1, step=step, signal=how)
+        assert 0 not in cut.codes, cut.stderr
+    cut = forge.train(run="sharded-cut", processes=2, fsdp=1)
+    assert cut.codes == [0, 0], cut.stderr
+    assert cut.losses == sharded.losses
+    assert cut.weights == sharded.weights

@@ -155,9 +155,10 @@ def test_processes_that_would_train_apart_and_precisions_that_do_not_exist_are_s
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(InputError) as error:
         checks.processes_fit(Train(precision="fp16"))
-    assert [fault.where for fault in error.value.faults] == ["accelerate", "train.precision"]
+    assert [fault.where for fault in error.value.faults] == ["accelerate", "accelerate", "train.precision"]
 
 
 def _measured_before(one: Bench, run: str) -> None:
