@@ -6,6 +6,7 @@ judgments, a bounded number of them, drawn by hash; and a model's nDCG@10 over t
 
 import logging
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -88,10 +89,11 @@ def ndcg(model: "SentenceTransformer | MultiVectorEncoder", rankings: list[Ranki
     from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 
     kind = MultiVectorInformationRetrievalEvaluator if models.is_late(model) else InformationRetrievalEvaluator
-    at_ten = {f"{metric}_at_k": [10] for metric in ("ndcg", "mrr", "accuracy", "precision_recall", "map")}
+    settings: dict[str, Any] = {f"{it}_at_k": [10] for it in ("ndcg", "mrr", "accuracy", "precision_recall", "map")}
+    settings |= {"batch_size": batch_size, "write_csv": False, "show_progress_bar": sys.stderr.isatty()}
     scores = []
     for it in rankings:
-        evaluator = kind(it.queries, it.passages, it.relevant, batch_size=batch_size, write_csv=False, **at_ten)
+        evaluator = kind(it.queries, it.passages, it.relevant, **settings)
         scores.append(float(evaluator(model)[evaluator.primary_metric]))
     return sum(scores) / len(scores)
 

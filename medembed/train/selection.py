@@ -20,6 +20,7 @@ from transformers import TrainerCallback
 from medembed import models
 from medembed.recipe import Model, ModelRecipe
 from medembed.run import read_json, replacing, write_json
+from medembed.train import stopping
 from medembed.train.checkpoints import full_disk_is_seen
 from medembed.train.development import Ranking, ndcg
 
@@ -136,7 +137,8 @@ class Measured(TrainerCallback):  # type: ignore[misc]
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if control.should_training_stop:
             return  # `choose` measures the last one; one that SIGTERM asks for is measured by the run that goes on from it
-        self._selection.take(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        with stopping.at_once():
+            self._selection.take(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
 def mixed(parts: Iterable[tuple[float, Weights]]) -> Weights:

@@ -16,6 +16,8 @@ import torch
 from medembed.errors import Stopped
 from medembed.processes import processes
 
+_STOPPED = "stopped; the same command goes on from here"
+
 
 class _Sigterm:
     heard = False
@@ -41,6 +43,22 @@ def after_the_step() -> Iterator[None]:
         _Sigterm.may_wait = False
 
 
+@contextmanager
+def at_once() -> Iterator[None]:
+    """In this block, within that of `after_the_step`, SIGTERM ends at once: a checkpoint stands, and nothing is lost.
+
+    Raises:
+        Stopped: then, or when it was heard before.
+    """
+    if _Sigterm.heard:
+        raise Stopped(_STOPPED)
+    _Sigterm.may_wait = False
+    try:
+        yield
+    finally:
+        _Sigterm.may_wait = True
+
+
 def asked() -> bool:
     """Whether any of the processes was told to stop; all of them ask this at the same step."""
     told = torch.tensor(float(_Sigterm.heard), device=processes().device)
@@ -54,7 +72,7 @@ def _hear(number: int, _: Any) -> None:
         return  # who ends a group of processes may tell each of them more than once
     _Sigterm.heard = True
     if not _Sigterm.may_wait:
-        raise Stopped("stopped; the same command goes on from here")
+        raise Stopped(_STOPPED)
 
 
 def _until_the_leash_ends(leash: int) -> None:
