@@ -114,21 +114,21 @@ def decontamination(tasks: list[str], upstream: dict[str, Any] | None) -> dict[s
 
     `state` is `decontaminated`, or `not checked`, also where no manifest of the dataset tells.
     """
-    facts = _within(upstream, "stages", "curate", "facts", "decontaminate")
+    facts = within(upstream, "stages", "curate", "facts", "decontaminate")
     found: dict[str, dict[str, Any]] = {}
     for task in tasks:
-        if not (of_task := _within(facts, "tasks", task)):
+        if not (of_task := within(facts, "tasks", task)):
             found[task] = {"state": "not checked"}
             continue
         settings = {"revision": of_task.get("revision")} | {
             key: facts.get(key) for key in ("ngram", "boilerplate", "near")
         }
-        removed = {kind: _sum(_within(of_task, "removed", kind)) for kind in _within(of_task, "removed")}
+        removed = {kind: _sum(within(of_task, "removed", kind)) for kind in within(of_task, "removed")}
         found[task] = {"state": "decontaminated", **settings, "removed": removed}
     return found
 
 
-def _within(value: Any, *path: str) -> dict[str, Any]:
+def within(value: Any, *path: str) -> dict[str, Any]:
     """The object at `path` in a manifest that may be anybody's; empty where there is none."""
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
@@ -137,7 +137,7 @@ def _within(value: Any, *path: str) -> dict[str, Any]:
 
 def _sources(manifest: Any, table: str) -> list[str]:
     """The sources that a manifest's `origins` name for a table."""
-    rows = _within(manifest, "origins").get(table)
+    rows = within(manifest, "origins").get(table)
     told = [row.get("source") for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     return [source for source in told if isinstance(source, str)]
 
@@ -152,12 +152,12 @@ def _of_model(upstream: dict[str, Any] | None) -> str:
 
 
 def _said(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's values, without what tells of a network or a machine and shapes nothing: endpoints, folders, tags, the last query."""
+    """The recipe's values, without what tells of a network or a machine and shapes nothing: endpoints, folders, release, last query."""
     said: dict[str, Any] = recipe.model_dump(mode="json", exclude_none=True)
     said.get("generate", {}).pop("endpoints", None)
     for peer in said.get("evaluate", {}).get("compare", []):
         peer.pop("endpoint", None)
-    for key in ("ask", "tag", "collection"):
+    for key in ("ask", "tag", "collection", "candidate"):
         said["publish"].pop(key, None)
     if folder := said["publish"].get("folder"):
         said["publish"]["folder"] = Path(folder).name

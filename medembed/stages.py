@@ -60,8 +60,8 @@ def today(stage: str, recipe: Recipe, run: Run) -> str:
 
 
 def done(stage: str, recipe: Recipe, run: Run) -> Record | None:
-    """The record of a stage that was done with the same recipe and inputs."""
-    return run.done(stage, today(stage, recipe, run))
+    """The record of a stage that was done with the same recipe and inputs, and whose work still stands."""
+    return _standing(stage, recipe, run.done(stage, today(stage, recipe, run)))
 
 
 def perform(stage: str, recipe: Recipe, run: Run, skipping: Callable[[Record], None] = lambda record: None) -> Record:
@@ -70,7 +70,16 @@ def perform(stage: str, recipe: Recipe, run: Run, skipping: Callable[[Record], N
     with no_space_is_told(f"doing `{stage}`", run.folder), run.locked():
         said, read = module.inputs(recipe, run)
         now = fingerprint(stage, said, read)
-        if record := run.done(stage, now):
+        if record := _standing(stage, recipe, run.done(stage, now)):
             skipping(record)
             return record
         return run.perform(stage, now, lambda: module.work(recipe, run), said)
+
+
+def _standing(stage: str, recipe: Recipe, record: Record | None) -> Record | None:
+    """The record; none where what was published has been taken down since, which no file in the run folder tells."""
+    if record is None or stage != "publish":
+        return record
+    from medembed import publish
+
+    return record if publish.stands(recipe, record) else None

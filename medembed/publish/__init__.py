@@ -26,7 +26,7 @@ def inputs(recipe: Recipe, run: Run) -> tuple[Any, Any]:
         _done_as_it_is_told(stage, record, recipe, run)
     if isinstance(recipe, ModelRecipe):
         _evaluated_this_model(records["evaluate"], run)
-    said = {"name": recipe.name, "publish": recipe.publish.model_dump(mode="json")}
+    said = {"name": recipe.name, "publish": recipe.publish.model_dump(mode="json", exclude={"candidate"})}
     templates = sorted(resources.folder(f"{recipe.kind}_cards").glob("*.jinja"))
     read = {stage: [record.fingerprint, record.outputs] for stage, record in records.items()}
     return said, read | {"cards": [sha256(path) for path in templates], "hub": os.environ.get("HF_ENDPOINT")}
@@ -47,6 +47,13 @@ def work(recipe: Recipe, run: Run) -> Record:
     if commit is None:  # so that the stage is not done once somebody has removed the published folder
         record.outputs |= {str(_target(recipe) / path): sha256(folder / path) for path in artifact}
     return record
+
+
+def stands(recipe: Recipe, record: Record) -> bool:
+    """Whether what `work` has published is still there. Of a folder the record's own outputs tell."""
+    if not recipe.publish.repo:
+        return True
+    return hub.stands(_place(recipe), str(record.facts["where"]).rpartition("@")[2])
 
 
 def plan(recipe: Recipe, run: Run) -> list[tuple[str, int, str]]:
@@ -81,14 +88,11 @@ def contents(recipe: Recipe, run: Run) -> dict[str, Path | bytes]:
         InputError: a gate keeps it back.
     """
     made_of = manifest(recipe, run)
+    gates.judge(recipe, made_of)
     if isinstance(recipe, ModelRecipe):
-        gates.is_no_regression(recipe, made_of["stages"]["evaluate"]["facts"].get("verdict"))
-        gates.may_be_public(recipe, (made_of["upstream"] or {}).get("origins", {}))
         card = cards.model_card(made_of)
         files = _model_files(run)
     else:
-        gates.may_be_public(recipe, made_of["origins"])
-        gates.holds_no_identifiers(recipe, made_of["stages"]["curate"]["facts"].get("phi"))
         tables = _tables(recipe, run)
         pictures = _pictures(run)
         described = {config: _described(splits) for config, splits in tables.items()}

@@ -1,7 +1,8 @@
-"""What keeps an artifact from being published: data that is not open and identifiers of persons (off public repositories; private ones
-and folders pass); a model that is worse than its base, files that nobody expects, secrets (anywhere).
+"""What keeps an artifact from being published. Off public repositories, but not off private ones and folders: data that is not open,
+identifiers of persons, and data that was not compared with evaluation tasks. Anywhere: a model that is worse than its base, was not
+measured on all its tasks or may have been trained on one; files that nobody expects; secrets.
 
-`check` tells before anything starts what a recipe alone gives away; the others judge what a finished run holds.
+`check` tells before anything starts what a recipe alone gives away; `judge` what its manifest does, be it of a run or of a candidate.
 """
 
 import os
@@ -13,21 +14,30 @@ from typing import Any
 
 from medembed import licences
 from medembed.errors import InputError, all_told
-from medembed.provenance import licences_of, without_paths
+from medembed.provenance import licences_of, within, without_paths
 from medembed.publish.push import Artifact
 from medembed.recipe import DatasetRecipe, ModelRecipe, Recipe
+from medembed.tasks import task_name
 
 EXPECTED = {  # paths in the repository; what is saved by code of today, and holds no code itself
     "model": r"README\.md|provenance\.json|[\w-]+\.json|vocab\.txt|merges\.txt|\w+(\.bpe)?\.model|[\w-]+\.(png|svg)"
     r"|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|\d+_\w+/(config\.json|model\.safetensors)"
     r"|results/[^/]+/[^/]+/[^/]+\.json|\.eval_results/[\w.-]+\.yaml|onnx/[\w.-]+\.onnx|openvino/[\w.-]+\.(xml|bin)",
     "dataset": r"README\.md|provenance\.json|[\w-]+\.png|(corpus|pairs|triplets)/(train|dev)-\d+-of-\d+\.parquet",
+    "space": r"README\.md|provenance\.json|index\.html|tasks/[\w.-]+\.html|assets/\w+\.(css|js)|results/([^/]+/){2,3}[^/]+\.json",
 }
 SECRETS = re.compile(
     rb"hf_[A-Za-z0-9]{30,}|sk-[A-Za-z0-9_-]{32,}|gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{50,}|AKIA[0-9A-Z]{16}|xox[abprs]-[A-Za-z0-9-]{20,}"
     rb"|AIza[A-Za-z0-9_-]{35}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
-TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MEDEMBED_API_KEY")  # in the environment
+TOKENS = (  # in the environment
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "HF_OIDC_ID_TOKEN",
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    "GITHUB_TOKEN",
+    "MEDEMBED_API_KEY",
+)
 CHUNK, OVERLAP = 1 << 24, 1 << 8  # bytes of a file that are looked through at once, and that two chunks share
 
 
@@ -35,7 +45,8 @@ def check(recipe: Recipe) -> None:
     """Look whether a gate is sure to keep the artifact back, before anything starts.
 
     Raises:
-        InputError: a dataset for everybody from sources that are not open, or without a filter that looks for identifiers of persons.
+        InputError: a dataset for everybody from sources that are not open, without a filter that looks for identifiers of persons, or
+            without one that compares it with evaluation tasks.
     """
     if isinstance(recipe, DatasetRecipe):
         said = [(without_paths(each.source), each.license) for each in recipe.sources if "license" not in each.columns]
@@ -43,7 +54,39 @@ def check(recipe: Recipe) -> None:
         looks = [partial(may_be_public, recipe, {"sources": known})]
         if not any(each.phi for each in recipe.curate):
             looks.append(partial(holds_no_identifiers, recipe, None))
+        if not any(each.decontaminate for each in recipe.curate):
+            looks.append(partial(is_decontaminated, recipe, {}))
         all_told(looks)
+
+
+def judge(recipe: Recipe, manifest: dict[str, Any]) -> None:
+    """Whether what the manifest tells of the artifact lets it pass all gates.
+
+    Raises:
+        InputError: with the faults of all of them.
+    """
+    facts = {stage: within(manifest, "stages", stage, "facts") for stage in within(manifest, "stages")}
+    if isinstance(recipe, ModelRecipe):
+        trained, evaluated = facts.get("train", {}), facts.get("evaluate", {})
+        looks = [
+            partial(is_measured, recipe, within(evaluated, "tasks")),
+            partial(is_no_regression, recipe, evaluated.get("verdict")),
+            partial(
+                is_compared_with_its_tasks,
+                recipe,
+                within(manifest, "decontamination"),
+                within(trained, "checks", "tasks"),
+            ),
+            partial(may_be_public, recipe, within(manifest, "upstream", "origins")),
+        ]
+    else:
+        curated = facts.get("curate", {})
+        looks = [
+            partial(may_be_public, recipe, within(manifest, "origins")),
+            partial(holds_no_identifiers, recipe, curated.get("phi")),
+            partial(is_decontaminated, recipe, within(curated, "decontaminate", "tasks")),
+        ]
+    all_told(looks)
 
 
 def may_be_public(recipe: Recipe, origins: dict[str, list[dict[str, Any]]]) -> None:
@@ -83,6 +126,35 @@ def holds_no_identifiers(recipe: DatasetRecipe, phi: dict[str, Any] | None) -> N
         told = ", ".join(f"{kind} {rows:,}" for kind, rows in left.items())
         mend = "Say `phi: redact` or `phi: block` under `curate`, `publish.private: true`, or publish to a folder."
         raise InputError.of(f"identifiers of persons are left in the data: {told}", where, mend)
+
+
+def is_decontaminated(recipe: DatasetRecipe, tasks: dict[str, Any]) -> None:
+    """Who trains on a public dataset relies on its not holding the tests. `tasks` are those that `decontaminate` in curate tells of."""
+    if recipe.publish.repo and not recipe.publish.private and not tasks:
+        mend = "Add `- decontaminate: default` under `curate`, say `publish.private: true`, or publish to a folder."
+        where = f"publish.repo: {recipe.publish.repo}"
+        raise InputError.of("nobody has compared the data with evaluation tasks", where, mend)
+
+
+def is_measured(recipe: ModelRecipe, results: dict[str, Any]) -> None:
+    """`results` by task, as the evaluation told them."""
+    if missing := [name for task in recipe.evaluate.tasks if (name := task_name(task)) not in results]:
+        raise InputError.of(f"there are no results on {', '.join(missing)}", recipe.name, "Run `medembed evaluate`.")
+
+
+def is_compared_with_its_tasks(recipe: ModelRecipe, decontaminated: dict[str, Any], checked: dict[str, Any]) -> None:
+    """Each task's texts were compared with the training data: by `decontaminate`, which removes, or by train, which counts and stops.
+
+    `decontaminated`: what the dataset's manifest tells, by task; `checked`: what train found, figures or why there are none.
+    """
+
+    def compared(task: str) -> bool:
+        return within(decontaminated, task).get("state") == "decontaminated" or isinstance(checked.get(task), dict)
+
+    if missing := [name for task in recipe.evaluate.tasks if not compared(name := task_name(task))]:
+        what = f"nobody has compared the training data with {', '.join(missing)}"
+        mend = "Name it under `decontaminate` in the dataset's recipe; or train with it in `evaluate.tasks`: training then compares."
+        raise InputError.of(what, recipe.name, mend)
 
 
 def is_no_regression(recipe: ModelRecipe, verdict: str | None) -> None:

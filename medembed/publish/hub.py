@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from medembed.errors import InputError, MedEmbedError, RunError
+from medembed.errors import InputError, RunError
+from medembed.hub import Kind, in_words, may_pass, told, writer
 from medembed.publish.push import (
     PROVENANCE,
     Artifact,
@@ -31,11 +32,16 @@ from medembed.run import sha256
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
 log = logging.getLogger(__name__)
 
 HUBS_OWN = frozenset({".gitattributes"})
+# What the Hub itself puts into a new repository, and publishing may replace.
+BLANK = {
+    "model": frozenset({"README.md"}),
+    "dataset": frozenset({"README.md"}),
+    "space": frozenset({"README.md", "index.html", "style.css"}),
+}
 ATTEMPTS = 4
 
 
@@ -44,9 +50,9 @@ class Place:
     """A repository to publish to, and which artifact may stand there."""
 
     repo: str
-    kind: Literal["model", "dataset"]
+    kind: Kind
     name: str
-    private: bool
+    private: bool = False
     tag: str | None = None
     collection: str | None = None  # its slug, to which the repository is added
 
@@ -66,7 +72,7 @@ def on_hub(place: Place, artifact: Artifact | None = None) -> dict[str, Stored]:
     from huggingface_hub.errors import RepositoryNotFoundError
 
     with told(place.repo):
-        api = _api()
+        api = writer(place.repo, place.kind)
         try:
             if artifact is not None:
                 _refuse_taken_tag(api, place, artifact)
@@ -82,29 +88,63 @@ def candidate(folder: Path, place: Place, scratch: Path) -> Iterator[Delivered]:
     Raises:
         InputError, RunError: as `on_hub`; RunError also when what comes back is not what was sent.
     """
-    api, artifact = _api(), files_of(folder)
+    artifact = files_of(folder)
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".download-") as cache, told(place.repo):
+        api = writer(place.repo, place.kind)
         commit = _steadily(place, lambda: _propose(api, place, artifact))
-        _download(api, place, commit, artifact, Path(cache))
+        sent = {path: Stored(sha256(file)) for path, file in artifact.items()}
+        _download(api, place, commit, sent, Path(cache))
         yield Delivered(place.repo, commit, Path(cache))
+
+
+@contextmanager
+def fetched(place: Place, commit: str, scratch: Path) -> Iterator[tuple[Delivered, Path]]:
+    """A candidate that stands at `commit` of the Hub, downloaded as above; also the folder with just its files.
+
+    Raises:
+        InputError, RunError: as `on_hub`; RunError also when what comes is not what the Hub has.
+    """
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=".download-") as cache, told(f"{place.repo}@{commit}"):
+        api = writer(place.repo, place.kind)
+        there = _look(api, place, commit)[1]
+        yield Delivered(place.repo, commit, Path(cache)), _download(api, place, commit, there, Path(cache))
 
 
 def promote(folder: Path, place: Place) -> str:
     """Make main hold what `folder` holds by one commit, and the place's tag stand for it; the commit's hash.
 
-    What a killed run has done of this is found and not done again. A tag is never moved.
+    What a killed run has done of this is found and not done again. A tag is never moved. The candidate's branch goes last: as long as
+    it is there, something may be left to do.
 
     Raises:
         InputError, RunError: as `on_hub`.
     """
-    api, artifact = _api(), files_of(folder)
+    artifact = files_of(folder)
     with told(place.repo):
+        api = writer(place.repo, place.kind)
         return _steadily(place, lambda: _promote(api, place, artifact))
+
+
+def stands(place: Place, commit: str) -> bool:
+    """Whether a release is still there, under its tag. A Hub that cannot be asked is no reason to doubt it."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        with told(place.repo):
+            found = HfApi().repo_info(place.repo, repo_type=place.kind, revision=place.tag or commit)
+            return bool(found.sha == commit)
+    except (InputError, RunError) as error:
+        if isinstance(error.__cause__, RepositoryNotFoundError | RevisionNotFoundError):
+            return False
+        log.warning("publish: whether the release still stands cannot be told: %s", error.faults[0].what)
+        return True
 
 
 def _propose(api: "HfApi", place: Place, artifact: Mapping[str, Path]) -> str:
     """The commit that holds the artifact: main's own if that does, else the one on its branch."""
-    api.create_repo(place.repo, repo_type=place.kind, private=place.private or None, exist_ok=True)
+    sdk = "static" if place.kind == "space" else None
+    api.create_repo(place.repo, repo_type=place.kind, private=place.private or None, space_sdk=sdk, exist_ok=True)
     _refuse_taken_tag(api, place, artifact)
     head, there = _look(api, place)
     if not needed(artifact, there):
@@ -120,11 +160,17 @@ def _promote(api: "HfApi", place: Place, artifact: Mapping[str, Path]) -> str:
     refs = api.list_repo_refs(place.repo, repo_type=place.kind)
     if place.tag and place.tag not in (tag.name for tag in refs.tags):
         api.create_tag(place.repo, tag=place.tag, revision=commit, repo_type=place.kind)
+    if place.collection and not _listed(api, place.collection, place):
+        api.add_collection_item(place.collection, place.repo, item_type=place.kind, exists_ok=True)
     if (branch := _branch(artifact)) in (each.name for each in refs.branches):
         api.delete_branch(place.repo, branch=branch, repo_type=place.kind)
-    if place.collection:
-        api.add_collection_item(place.collection, place.repo, item_type=place.kind, exists_ok=True)
     return commit
+
+
+def _listed(api: "HfApi", collection: str, place: Place) -> bool:
+    """Whether the collection has the repository already; a token for one repository can see that, and not change it."""
+    items = api.get_collection(collection).items
+    return any((item.item_type, item.item_id) == (place.kind, place.repo) for item in items)
 
 
 def _commit(api: "HfApi", place: Place, artifact: Mapping[str, Path], branch: str, message: str) -> str:
@@ -148,21 +194,20 @@ def _commit(api: "HfApi", place: Place, artifact: Mapping[str, Path], branch: st
     return str(made.oid)
 
 
-def _download(api: "HfApi", place: Place, commit: str, artifact: Mapping[str, Path], cache: Path) -> None:
-    """Bring every file back and compare it: the client itself checks sizes alone."""
-    wrong: list[str] = []
+def _download(api: "HfApi", place: Place, commit: str, wanted: Mapping[str, Stored], cache: Path) -> Path:
+    """The folder with every file that is wanted, brought and compared: the client itself checks sizes alone."""
+    wrong: dict[str, str] = {}
     for attempt in range(2):
         folder = api.snapshot_download(
             place.repo,
             repo_type=place.kind,
             revision=commit,
             cache_dir=cache,
-            allow_patterns=list(artifact),
+            allow_patterns=list(wanted),
             force_download=attempt > 0,
         )
-        wrong = [path for path, sent in artifact.items() if sha256(Path(folder, path)) != sha256(sent)]
-        if not wrong:
-            return
+        if not (wrong := needed({path: Path(folder, path) for path in wanted}, wanted)):
+            return Path(folder)
         log.info("publish: %d files came back damaged; downloading again", len(wrong))
     what = f"{len(wrong)} files come back from the Hub damaged: {', '.join(sorted(wrong)[:3])}"
     raise RunError.of(what, f"{place.repo}@{commit}", "main is as it was. Run the same command again.")
@@ -193,9 +238,9 @@ def _steadily(place: Place, step: Callable[[], str]) -> str:
         try:
             return step()
         except Exception as error:
-            if not _may_pass(error):
+            if not may_pass(error):
                 raise
-            log.info("publish: %s; looking at %s again", _say(error), place.repo)
+            log.info("publish: %s; looking at %s again", in_words(error), place.repo)
             time.sleep(2**attempt)
     return step()
 
@@ -221,89 +266,6 @@ def _look(api: "HfApi", place: Place, revision: str = "main") -> tuple[str, dict
             manifest = parsed(Path(file).read_bytes())
         refuse_foreign(manifest, place.mine, place.repo)
         found = {path: stored for path, stored in found.items() if path in put_there(manifest)}
-    elif found.keys() - {"README.md"}:
+    elif found.keys() - BLANK[place.kind]:
         refuse_foreign(None, place.mine, place.repo)
     return head, found
-
-
-def _api() -> "HfApi":
-    from huggingface_hub import HfApi, get_token
-
-    if get_token() is None:
-        mend = "Set HF_TOKEN to a token with write access, or log in once with `hf auth login`."
-        raise InputError.of("publishing to the Hub needs a token, and there is none", mend=mend)
-    return HfApi(library_name="medembed")
-
-
-# ---- what the Hub's errors say to the user ---------------------------------------------------------------------------
-
-_AGAIN = "Run the same command again: it looks at the repository first, and sends nothing twice."
-_MENDS = {
-    400: "The Hub does not accept the files as they are; its own words are above.",
-    401: "The token is not valid (or no longer): set HF_TOKEN, or log in with `hf auth login`.",
-    403: "The token must have write access to this namespace.",
-    404: "Check `publish.repo`: the namespace must exist and the token must be allowed to see it.",
-    409: "Another operation on this repository is under way, or its name is taken. Wait a little and run it again.",
-    412: "Somebody else commits to this repository at the same time. Run the same command again when they are done.",
-    429: "The Hub's rate limit is reached. Run the same command again later.",
-}
-
-
-@contextmanager
-def told(where: str) -> Iterator[None]:
-    """Turn what the Hub's client raises into errors that say what happened and what to do."""
-    from huggingface_hub.errors import OfflineModeIsEnabled
-
-    try:
-        yield
-    except MedEmbedError:
-        raise
-    except OfflineModeIsEnabled as error:
-        raise InputError.of("the Hub cannot be reached: HF_HUB_OFFLINE is set", where, "Unset it.") from error
-    except Exception as error:
-        status = _status(error)
-        if status is None and not _broken(error):
-            raise
-        kind = InputError if status in (400, 401, 403, 404) else RunError
-        raise kind.of(_say(error), where, _MENDS.get(status or 0, _AGAIN)) from error
-
-
-def _say(error: BaseException) -> str:
-    """What went wrong, in one line; the token, should the Hub's words quote it, is left out."""
-    from huggingface_hub import get_token
-
-    if (answer := _answer(error)) is None:
-        return "the connection to the Hub broke"
-    words = " ".join((answer.server_message or "").split())[:200]
-    if words and (token := get_token()):
-        words = words.replace(token, "…")
-    return f"the Hub answers {_status(error)}{f': {words}' if words else ''}"
-
-
-def _may_pass(error: BaseException) -> bool:
-    status = _status(error)
-    return _broken(error) if status is None else status in (408, 409, 412, 429) or status >= 500
-
-
-def _status(error: BaseException) -> int | None:
-    answer = _answer(error)
-    return answer.response.status_code if answer and answer.response is not None else None
-
-
-def _answer(error: BaseException) -> "HfHubHTTPError | None":
-    from huggingface_hub.errors import HfHubHTTPError
-
-    return next((e for e in _causes(error) if isinstance(e, HfHubHTTPError)), None)
-
-
-def _broken(error: BaseException) -> bool:
-    import httpx2
-
-    return any(isinstance(e, httpx2.TransportError) for e in _causes(error))
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what caused it: the client wraps those of an upload."""
-    while error is not None:
-        yield error
-        error = error.__cause__

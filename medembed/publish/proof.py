@@ -10,7 +10,7 @@ from typing import Any
 
 from medembed import models
 from medembed.errors import RunError
-from medembed.publish import hub
+from medembed.hub import told
 from medembed.publish.push import Delivered
 from medembed.recipe import Model, ModelRecipe
 from medembed.rows import passage_input
@@ -102,7 +102,7 @@ def prove_dataset(config: str, rows: Mapping[str, int], delivered: Delivered, sc
 def _loading(delivered: Delivered) -> Iterator[None]:
     """Whatever a library says when it cannot load what was just published, with the place and what to do."""
     try:
-        with hub.told(delivered.name):
+        with told(delivered.name):
             yield
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:

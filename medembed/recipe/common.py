@@ -145,6 +145,7 @@ class Publish(Strict):
     repo: HubId | None = None
     folder: Annotated[str, Field(min_length=1)] | None = None
     tag: Tag | None = None  # of the release, such as v1.0.0; a tag is never moved
+    candidate: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None = None  # commit that `medembed promote` releases
     collection: str | None = None  # slug of a collection on the Hub that lists the artifact
     private: bool = False
     allow_regression: Annotated[str, Field(min_length=1)] | None = (
@@ -160,4 +161,6 @@ class Publish(Strict):
             raise ValueError("say either `repo: org/name` or `folder: path`")
         if self.folder and (self.tag or self.collection):
             raise ValueError("`tag` and `collection` belong to a repository on the Hub; this is a folder")
+        if self.candidate and not (self.repo and self.tag):
+            raise ValueError("a `candidate` stands in a `repo` and is released under a `tag`: say both")
         return self

@@ -18,8 +18,9 @@ from transformers import TrainerCallback
 
 from medembed import publish
 from medembed.errors import InputError, RunError
+from medembed.hub import told
 from medembed.provenance import upstream_of
-from medembed.publish import gates, hub
+from medembed.publish import gates
 from medembed.recipe import ModelRecipe
 from medembed.run import read_json, write_json
 from medembed.train.checkpoints import COMPLETE
@@ -86,7 +87,7 @@ class Pushing(TrainerCallback):  # type: ignore[misc]
         assert repo and branch
         disable_progress_bars()  # ours is the one that is seen
         try:
-            with hub.told(f"{repo}@{branch}"):
+            with told(f"{repo}@{branch}"):
                 api = HfApi(library_name="medembed")
                 api.create_repo(repo, private=private or None, exist_ok=True)
                 api.create_branch(repo, branch=branch, exist_ok=True)

@@ -7,39 +7,33 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from medembed.provenance import manifest
 from tests.fixtures.hub import OUTSIDER, READER, WRITER, Hub
 from tests.fixtures.hub_store import Repo
+from tests.publish.forked import Forge
 from tests.publish.runs import dataset_run, model_run
 
 REPO = "medembed/tiny"
-DELIVER = """if True:
-    import json, logging, sys
-    from pathlib import Path
-    from medembed.errors import MedEmbedError
-    from medembed.publish.hub import Place, candidate, promote
-    logging.basicConfig(level="INFO")
-    folder, repo, private, tag, collection = sys.argv[1:]
-    place = Place(repo, "dataset", "tiny", private == "private", tag or None, collection or None)
-    try:
-        with candidate(Path(folder), place, Path(folder).parent) as delivered:
-            print("CANDIDATE", delivered.commit)
-            print("COMMIT", promote(Path(folder), place))
-    except MedEmbedError as error:
-        print(error)
-        sys.exit(error.exit_code)
-"""
+COLLECTION = "medembed/models"
+V2 = {"tag": "v2", "collection": COLLECTION}
+WRITES = ("POST", "PUT", "DELETE")
+
+
+@pytest.fixture(scope="module")
+def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
+    with Hub(tmp_path_factory.mktemp("hub")) as hub, Forge(hub) as forge:
+        yield forge
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    with Hub(tmp_path / "hub") as hub:
-        yield hub
+def hub(forge: Forge) -> Hub:
+    forge.hub.reset()
+    return forge.hub
 
 
 @pytest.fixture
@@ -63,22 +57,6 @@ def _list_files(folder: Path) -> None:
     (folder / "provenance.json").write_text(json.dumps(manifest))
 
 
-def _start(
-    hub: Hub, folder: Path, *, token: str | None = WRITER, private: bool = False, tag: str = "", collection: str = ""
-) -> "subprocess.Popen[str]":
-    said = ["private" if private else "public", tag, collection]
-    command = [sys.executable, "-c", DELIVER, str(folder), REPO, *said]
-    env, pipe = hub.env(token, hub.folder / "home"), subprocess.PIPE
-    return subprocess.Popen(command, env=env, stdout=pipe, stderr=subprocess.STDOUT, text=True)
-
-
-def _deliver(hub: Hub, folder: Path, *, token: str | None = WRITER, **said: Any) -> tuple[int, str]:
-    process = _start(hub, folder, token=token, **said)
-    out, _ = process.communicate(timeout=120)
-    assert token is None or token not in out
-    return process.returncode, out
-
-
 def _published_once(hub: Hub, folder: Path, *, tag: str = "") -> bool:
     """One commit after the first one, just the files of the folder, the tag at this commit, and no branch left."""
     repo = hub.repos["dataset", REPO]
@@ -92,20 +70,20 @@ def _holds(repo: Repo, folder: Path, revision: str = "main") -> bool:
     return files == {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_run_again_makes_no_second_commit(hub: Hub, artifact: Path) -> None:
-    code, first = _deliver(hub, artifact)
+def test_a_run_again_makes_no_second_commit(hub: Hub, forge: Forge, artifact: Path) -> None:
+    code, first = forge.deliver(artifact)
     assert code == 0 and _published_once(hub, artifact)
-    again = _deliver(hub, artifact)
+    again = forge.deliver(artifact)
     assert again[0] == 0 and _published_once(hub, artifact)
     assert first.splitlines()[-1] == again[1].splitlines()[-1] == f"COMMIT {hub.repos['dataset', REPO].at('main').oid}"
 
 
-def test_a_new_version_is_one_commit_that_also_removes(hub: Hub, artifact: Path, tmp_path: Path) -> None:
-    _deliver(hub, artifact)
+def test_a_new_version_is_one_commit_that_also_removes(hub: Hub, forge: Forge, artifact: Path, tmp_path: Path) -> None:
+    forge.deliver(artifact)
     newer = _artifact(tmp_path / "newer", "other rows")
     (newer / "pairs" / "train-0.parquet").rename(newer / "pairs" / "train-1.parquet")
     _list_files(newer)
-    assert _deliver(hub, newer)[0] == 0
+    assert forge.deliver(newer)[0] == 0
     repo = hub.repos["dataset", REPO]
     assert len(repo.history()) == 3
     assert sorted(repo.at("main").files) == [".gitattributes", "README.md", "pairs/train-1.parquet", "provenance.json"]
@@ -120,105 +98,197 @@ def test_a_new_version_is_one_commit_that_also_removes(hub: Hub, artifact: Path,
     ],
 )
 def test_a_connection_that_breaks_is_no_second_commit(
-    hub: Hub, artifact: Path, method: str, path: str, how: str
+    hub: Hub, forge: Forge, artifact: Path, method: str, path: str, how: str
 ) -> None:
     hub.fail(method, path, how)  # type: ignore[arg-type]
-    code, out = _deliver(hub, artifact)
+    code, out = forge.deliver(artifact)
     assert (code, _published_once(hub, artifact)) == (0, True), out
 
 
 @pytest.mark.parametrize("branch", ["candidate-", "main"])
 @pytest.mark.parametrize(("status", "times"), [(500, 2), (412, 1)])
-def test_what_passes_is_waited_for(hub: Hub, artifact: Path, branch: str, status: int, times: int) -> None:
+def test_what_passes_is_waited_for(
+    hub: Hub, forge: Forge, artifact: Path, branch: str, status: int, times: int
+) -> None:
     hub.fail("POST", f"/commit/{branch}", status=status, times=times)
-    code, out = _deliver(hub, artifact)
+    code, out = forge.deliver(artifact)
     assert (code, _published_once(hub, artifact)) == (0, True), out
     assert hub.requests("POST", f"/commit/{branch}") == times + 1
 
 
-def test_what_does_not_pass_is_told_and_the_same_command_goes_on(hub: Hub, artifact: Path) -> None:
+def test_what_does_not_pass_is_told_and_the_same_command_goes_on(hub: Hub, forge: Forge, artifact: Path) -> None:
     hub.fail("POST", "/commit/", status=500, times=4)
-    code, out = _deliver(hub, artifact)
+    code, out = forge.deliver(artifact)
     assert code == 1 and "the Hub answers 500: Harm was ordered for Bearer …" in out
     assert "Run the same command again" in out
-    assert _deliver(hub, artifact)[0] == 0 and _published_once(hub, artifact)
+    assert forge.deliver(artifact)[0] == 0 and _published_once(hub, artifact)
 
 
-def test_somebody_who_commits_all_the_time_is_told_of(hub: Hub, artifact: Path) -> None:
+def test_somebody_who_commits_all_the_time_is_told_of(hub: Hub, forge: Forge, artifact: Path) -> None:
     hub.fail("POST", "/commit/", status=412, times=4)
-    code, out = _deliver(hub, artifact)
+    code, out = forge.deliver(artifact)
     assert code == 1 and "412" in out and "Somebody else commits" in out
 
 
+@dataclass
+class Bench:
+    """A repository in which v1 stands, and the files of v2; what is asked of the Hub to release that."""
+
+    forge: Forge
+    old: Path
+    new: Path
+    before: Repo
+
+    def prepare(self) -> Hub:
+        """Put everything back as v1 left it."""
+        hub = self.forge.hub
+        hub.repos["dataset", REPO] = copy.deepcopy(self.before)
+        hub.api.store.collections[COLLECTION] = []
+        hub.log.clear()
+        hub.harms.clear()
+        return hub
+
+    def release(self) -> tuple[int, str]:
+        return self.forge.deliver(self.new, **V2)
+
+    @property
+    def is_whole(self) -> bool:
+        """main is one of the two, v1 where it was, and v2 nowhere but at main."""
+        repo = self.forge.hub.repos["dataset", REPO]
+        tags_stand = repo.tags["v1"] == self.before.tags["v1"] and repo.tags.get("v2") in (None, repo.at("main").oid)
+        return tags_stand and (_holds(repo, self.old) or _holds(repo, self.new))
+
+    @property
+    def is_released(self) -> bool:
+        """By one commit, one tag and one entry in the collection, and nothing else is left."""
+        repo = self.forge.hub.repos["dataset", REPO]
+        titles = [commit.title for commit in repo.history()]
+        return (
+            self.is_whole
+            and titles == ["Publish tiny v2", "Publish tiny v1", "initial commit"]
+            and repo.tags.get("v2") == repo.at("main").oid
+            and list(repo.branches) == ["main"]
+            and self.forge.hub.api.store.collections[COLLECTION] == [("dataset", REPO)]
+        )
+
+
+@pytest.fixture
+def bench(hub: Hub, forge: Forge, artifact: Path, tmp_path: Path) -> Bench:
+    assert forge.deliver(artifact, tag="v1")[0] == 0
+    return Bench(forge, artifact, _artifact(tmp_path / "newer", "other rows"), hub.repos["dataset", REPO])
+
+
+@pytest.fixture
+def requests(bench: Bench) -> list[tuple[str, str]]:
+    """The method and path of each request of an undisturbed release."""
+    hub = bench.prepare()
+    assert bench.release()[0] == 0 and bench.is_released
+    asked = [(method, path) for method, path, _ in hub.log]
+    steps = "/repos/create /branch/ /preupload/ /objects/batch /objects/ /commit/candidate- /commit/main /tag/ /items"
+    for step in steps.split():
+        assert any(method in WRITES and step in path for method, path in asked), step
+    return asked
+
+
 @pytest.mark.slow
-def test_killed_at_each_request_of_a_release_main_is_the_old_or_the_new_one_and_the_next_run_makes_it_one(
-    hub: Hub, artifact: Path, tmp_path: Path
+def test_killed_at_any_request_of_a_release_main_is_whole_and_the_next_run_makes_it_one(
+    bench: Bench, requests: list[tuple[str, str]]
 ) -> None:
-    """For each request that changes something: the client is killed before it and after it, then the same command is run."""
-    hub.api.store.collections["medembed/models"] = []
-    said = {"tag": "v2", "collection": "medembed/models"}
-    steps = [
-        ("POST", "/repos/create"),
-        ("POST", "/branch/"),
-        ("POST", "/preupload/"),
-        ("PUT", "/objects/"),
-        ("POST", "/commit/candidate-"),
-        ("GET", "/resolve/"),
-        ("POST", "/commit/main"),
-        ("POST", "/tag/"),
-        ("DELETE", "/branch/"),
-        ("POST", "/collections/"),
-    ]
-    newer = _artifact(tmp_path / "newer", "other rows")
-    assert _deliver(hub, artifact, tag="v1")[0] == 0
-    released = copy.deepcopy(hub.repos["dataset", REPO])
-    old = released.at("main").oid
-    for method, path in steps:
-        for how in ("reset", "lost"):
-            repo = hub.repos["dataset", REPO] = copy.deepcopy(released)
-            hub.api.store.collections["medembed/models"].clear()
-            process: list[subprocess.Popen[str]] = []
-            hub.fail(method, path, how, call=lambda: os.kill(process[0].pid, signal.SIGKILL))  # type: ignore[arg-type]  # noqa: B023
-            process.append(_start(hub, newer, **said))
-            process[0].communicate(timeout=120)
-            where = f"{method} {path} {how}"
-            assert process[0].returncode == -signal.SIGKILL, where
-            assert _holds(repo, artifact) or _holds(repo, newer), where
-            assert repo.tags["v1"] == old and repo.tags.get("v2") in (None, repo.at("main").oid), where
-            code, out = _deliver(hub, newer, **said)
-            assert code == 0 and _holds(repo, newer), f"{where}: {out}"
-            assert [commit.title for commit in repo.history()][:-1] == ["Publish tiny v2", "Publish tiny v1"], where
-            assert repo.tags == {"v1": old, "v2": repo.at("main").oid} and list(repo.branches) == ["main"], where
-            assert hub.api.store.collections["medembed/models"] == [("dataset", REPO)], where
+    """The client is killed before each request is heard, and after each that changes something."""
+    for n, (method, path) in enumerate(requests, start=1):
+        for how in ("reset", "lost") if method in WRITES else ("reset",):
+            where, process = f"{n}: {method} {path} {how}", [0]
+            bench.prepare().fail("", "", how, nth=n, call=lambda: os.kill(process[0], signal.SIGKILL))  # noqa: B023
+            process[0] = bench.forge.start(bench.new, **V2)
+            assert bench.forge.wait()[0] == -signal.SIGKILL, where
+            assert bench.is_whole, where
+            code, out = bench.release()
+            assert code == 0 and bench.is_released, f"{where}: {out}"
 
 
-def test_a_tag_is_never_moved_and_is_told_before_anything_is_sent(hub: Hub, artifact: Path, tmp_path: Path) -> None:
-    assert _deliver(hub, artifact, tag="v1")[0] == 0 and _published_once(hub, artifact, tag="v1")
-    assert _deliver(hub, artifact, tag="v1")[0] == 0 and _published_once(hub, artifact, tag="v1")
-    code, out = _deliver(hub, _artifact(tmp_path / "newer", "other rows"), tag="v1")
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "status"),
+    [
+        ("refused", 409),
+        ("refused", 412),
+        ("refused", 429),
+        ("refused", 503),
+        ("reset", 0),
+        ("lost", 0),
+        ("truncated", 0),
+    ],
+)
+def test_what_passes_breaks_no_release_at_whatever_request(
+    bench: Bench, requests: list[tuple[str, str]], how: str, status: int
+) -> None:
+    for n, (method, path) in enumerate(requests, start=1):
+        where = f"{n}: {method} {path}"
+        bench.prepare().fail("", "", how, nth=n, status=status)  # type: ignore[arg-type]
+        code, out = bench.release()
+        assert bench.is_whole, where
+        if code:
+            assert code in (1, 2), f"{where}: {out}"
+            code, out = bench.release()
+        assert code == 0 and bench.is_released, f"{where}: {out}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("status", "says"), [(401, "token is not valid"), (403, "write access"), (404, "must exist")])
+def test_what_does_not_pass_at_whatever_request_is_told_and_leaves_main_whole(
+    bench: Bench, requests: list[tuple[str, str]], status: int, says: str
+) -> None:
+    for n, (method, path) in enumerate(requests, start=1):
+        if method in WRITES and not path.endswith("/repos/create"):  # who may not create may still write
+            where = f"{n}: {method} {path}"
+            bench.prepare().fail("", "", status=status, nth=n)
+            code, out = bench.release()
+            assert code == 2 and says in out and "Traceback" not in out, f"{where}: {out}"
+            assert bench.is_whole, where
+            assert bench.release()[0] == 0 and bench.is_released, where
+
+
+def test_killed_before_there_is_a_repository_or_just_after_the_next_run_publishes_once(
+    hub: Hub, forge: Forge, artifact: Path
+) -> None:
+    for how in ("reset", "lost"):
+        hub.reset()
+        process = [0]
+        hub.fail("POST", "/repos/create", how, call=lambda: os.kill(process[0], signal.SIGKILL))  # noqa: B023
+        process[0] = forge.start(artifact)
+        assert forge.wait()[0] == -signal.SIGKILL
+        assert forge.deliver(artifact)[0] == 0 and _published_once(hub, artifact)
+
+
+def test_a_tag_is_never_moved_and_is_told_before_anything_is_sent(
+    hub: Hub, forge: Forge, artifact: Path, tmp_path: Path
+) -> None:
+    assert forge.deliver(artifact, tag="v1")[0] == 0 and _published_once(hub, artifact, tag="v1")
+    assert forge.deliver(artifact, tag="v1")[0] == 0 and _published_once(hub, artifact, tag="v1")
+    code, out = forge.deliver(_artifact(tmp_path / "newer", "other rows"), tag="v1")
     assert code == 2 and "a tag is never moved" in out and _published_once(hub, artifact, tag="v1")
     assert hub.requests("POST", "/commit/candidate-") == 1
 
 
-def test_nobody_sees_a_candidate_that_did_not_come_back_whole(hub: Hub, artifact: Path) -> None:
+def test_nobody_sees_a_candidate_that_did_not_come_back_whole(hub: Hub, forge: Forge, artifact: Path) -> None:
     hub.fail("GET", "/objects/.*", "flipped", times=9)
-    code, out = _deliver(hub, artifact, tag="v1")
+    code, out = forge.deliver(artifact, tag="v1")
     repo = hub.repos["dataset", REPO]
     assert code == 1 and "come back from the Hub damaged" in out
     assert [commit.title for commit in repo.history()] == ["initial commit"] and not repo.tags
     hub.harms.clear()
     hub.fail("GET", "/objects/.*", "flipped")
-    code, out = _deliver(hub, artifact, tag="v1")
+    code, out = forge.deliver(artifact, tag="v1")
     assert code == 0 and "downloading again" in out and _published_once(hub, artifact, tag="v1")
 
 
-def test_a_token_that_expires_on_the_way_leaves_main_as_it_was(hub: Hub, artifact: Path) -> None:
+def test_a_token_that_expires_on_the_way_leaves_main_as_it_was(hub: Hub, forge: Forge, artifact: Path) -> None:
     hub.fail("POST", "/commit/main", status=401, times=9)
-    code, out = _deliver(hub, artifact)
+    code, out = forge.deliver(artifact)
     assert code == 2 and "The token is not valid" in out
     assert [commit.title for commit in hub.repos["dataset", REPO].history()] == ["initial commit"]
     hub.harms.clear()
-    assert _deliver(hub, artifact)[0] == 0 and _published_once(hub, artifact)
+    assert forge.deliver(artifact)[0] == 0 and _published_once(hub, artifact)
     assert hub.requests("POST", "/commit/candidate-") == 1
 
 
@@ -231,34 +301,36 @@ def test_a_token_that_expires_on_the_way_leaves_main_as_it_was(hub: Hub, artifac
         (OUTSIDER, "403"),
     ],
 )
-def test_a_token_that_may_not_is_told_and_never_shown(hub: Hub, artifact: Path, token: str | None, says: str) -> None:
-    code, out = _deliver(hub, artifact, token=token)
+def test_a_token_that_may_not_is_told_and_never_shown(
+    hub: Hub, forge: Forge, artifact: Path, token: str | None, says: str
+) -> None:
+    code, out = forge.deliver(artifact, token=token)
     assert code == 2 and says in out and "oken" in out
     assert not hub.repos
 
 
-def test_a_hub_that_is_not_there_is_told(hub: Hub, artifact: Path) -> None:
+def test_a_hub_that_is_not_there_is_told(hub: Hub, forge: Forge, artifact: Path) -> None:
     hub.fail("POST", "/repos/create", "reset", times=4)
-    code, out = _deliver(hub, artifact)
+    code, out = forge.deliver(artifact)
     assert code == 1 and "the connection to the Hub broke" in out
 
 
-def test_a_repository_of_something_else_is_left_alone(hub: Hub, artifact: Path) -> None:
+def test_a_repository_of_something_else_is_left_alone(hub: Hub, forge: Forge, artifact: Path) -> None:
     from huggingface_hub import HfApi
 
     api = HfApi(endpoint=hub.url, token=WRITER)
     api.create_repo(REPO, repo_type="dataset")
     api.upload_file(path_or_fileobj=b"x", path_in_repo="data.csv", repo_id=REPO, repo_type="dataset")
-    code, out = _deliver(hub, artifact)
+    code, out = forge.deliver(artifact)
     assert code == 2 and "did not put there" in out
     assert sorted(hub.repos["dataset", REPO].at("main").files) == [".gitattributes", "data.csv"]
 
 
-def test_private_data_goes_to_no_public_repository(hub: Hub, artifact: Path) -> None:
+def test_private_data_goes_to_no_public_repository(hub: Hub, forge: Forge, artifact: Path) -> None:
     from huggingface_hub import HfApi
 
     HfApi(endpoint=hub.url, token=WRITER).create_repo(REPO, repo_type="dataset")
-    code, out = _deliver(hub, artifact, private=True)
+    code, out = forge.deliver(artifact, private=True)
     assert code == 2 and "is public" in out
     assert len(hub.repos["dataset", REPO].history()) == 1
 
