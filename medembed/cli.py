@@ -259,6 +259,9 @@ def publish(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be written where; write nothing.")
     ] = False,
+    candidate: Annotated[
+        bool, typer.Option("--candidate", help="Leave it on the Hub as a candidate, for `medembed promote`.")
+    ] = False,
     run_dir: RunDir = None,
 ) -> None:
     """Artifact and card → a Hub repository (HF_TOKEN, HF_ENDPOINT) or a local folder.
@@ -268,13 +271,47 @@ def publish(
     said = {"tag": tag, "private": private or None, "allow_regression": allow_regression}
     options = [f"publish.{key}={json.dumps(value)}" for key, value in said.items() if value is not None]
     job = Job.of(recipe, [*(overrides or []), *_going_to(to), *options], run_dir)
-    if not dry_run:
+    if not (dry_run or candidate):
         _perform("publish", job)
         return
-    from medembed.publish import plan
+    from medembed.publish import plan, propose
 
-    for path, size, action in plan(job.recipe, job.run):
-        typer.echo(f"{action:10s} {size:>13,d}  {path}")
+    if dry_run:
+        for path, size, action in plan(job.recipe, job.run):
+            typer.echo(f"{action:10s} {size:>13,d}  {path}")
+    else:
+        _echo(
+            f"candidate  {job.recipe.publish.repo}; in the recipe, for the release: `candidate: {propose(job.recipe, job.run)}`"
+        )
+
+
+@app.command()
+def promote(
+    recipes: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[RECIPE]...",
+            help="Recipes that name a candidate; else all of those that come along.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge and try it; change nothing.")] = False,
+) -> None:
+    """Candidate → release: judged and tried where it stands on the Hub, then main by one commit, and the tag.
+
+    Needs no run folder. A recipe names its candidate, as `publish --candidate` tells it, and the tag: `publish: {candidate: …, tag: …}`.
+    """
+    from medembed.publish.promotion import promote
+
+    known = [load(path) for path in recipes or resources.recipes().values()]
+    named = known if recipes else [recipe for recipe in known if recipe.publish.candidate]
+    for recipe in named:
+        told, where = promote(recipe, only_try=dry_run), f"{recipe.publish.repo} {recipe.publish.tag}"
+        for path, action in told.changes.items():
+            typer.echo(f"{action:10s} {path}")
+        _echo(f"promote    {where}: {told.proof}; {f'main is {told.commit}' if told.commit else 'nothing was changed'}")
+    if not named:
+        typer.echo("promote    no recipe names a candidate")
 
 
 @app.command()

@@ -44,7 +44,7 @@ LIBRARIES = (
 def manifest(recipe: Recipe, run: Run) -> dict[str, Any]:
     """What made the artifact of `recipe`, as far as the stages in `run` have been done; JSON values only."""
     records = {stage: record for stage in stages_of(recipe)[:-1] if (record := run.record(stage))}
-    said = without_paths(_said(recipe))
+    said = said_by(recipe)
     origins = _origins(run) if isinstance(recipe, DatasetRecipe) else {}
     dataset = records["train"].facts.get("dataset") or {} if "train" in records else {}
     upstream = upstream_of(dataset.get("provenance"))
@@ -151,7 +151,7 @@ def _of_model(upstream: dict[str, Any] | None) -> str:
     return MODEL_LICENCE if all(map(is_open, licences_of(upstream["origins"]) if upstream else [])) else OTHER
 
 
-def _said(recipe: Recipe) -> dict[str, Any]:
+def said_by(recipe: Recipe) -> dict[str, Any]:
     """The recipe's values, without what tells of a network or a machine and shapes nothing: endpoints, folders, release, last query."""
     said: dict[str, Any] = recipe.model_dump(mode="json", exclude_none=True)
     said.get("generate", {}).pop("endpoints", None)
@@ -161,7 +161,8 @@ def _said(recipe: Recipe) -> dict[str, Any]:
         said["publish"].pop(key, None)
     if folder := said["publish"].get("folder"):
         said["publish"]["folder"] = Path(folder).name
-    return said
+    told: dict[str, Any] = without_paths(said)
+    return told
 
 
 def _unchained(value: Any) -> Any:

@@ -178,7 +178,8 @@ def test_pairs_alone_are_published_to_a_hub_and_used_by_repo_id(tiny_model: Path
             "kind: dataset\n"
             "name: pairs\n"
             "pairs: [{source: ./faq.jsonl, license: cc-by-4.0, columns: {query: question, positive: answer}}]\n"
-            "curate: [duplicates, phi: redact]\n"  # without the gate nothing goes to a public repository
+            # Without the last two nothing goes to a public repository.
+            "curate: [duplicates, phi: redact, decontaminate: {tasks: [./held-out]}]\n"
             f"mine: {{retriever: {tiny_model}, negatives: 1, fewer: fill, relative_margin: 1}}\n"
             "publish: {repo: medembed/pairs}\n"
         )

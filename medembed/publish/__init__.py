@@ -49,11 +49,28 @@ def work(recipe: Recipe, run: Run) -> Record:
     return record
 
 
+def propose(recipe: Recipe, run: Run) -> str:
+    """Bring the artifact to the Hub as a candidate and prove it, as `work` does, and leave it there; its commit.
+
+    Raises:
+        InputError, RunError: as `work`; InputError also for a folder, which has no candidates.
+    """
+    if not recipe.publish.repo:
+        raise InputError.of("only a repository on the Hub has candidates", recipe.name, "Say `--to ORG/NAME`.")
+    with run.locked():
+        inputs(recipe, run)
+        folder = run.path("publish", "repo")
+        push.write(contents(recipe, run), folder)
+        with _candidate(recipe, run, folder) as candidate:
+            _proved(recipe, run, candidate)
+            return str(candidate.commit)
+
+
 def stands(recipe: Recipe, record: Record) -> bool:
     """Whether what `work` has published is still there. Of a folder the record's own outputs tell."""
     if not recipe.publish.repo:
         return True
-    return hub.stands(_place(recipe), str(record.facts["where"]).rpartition("@")[2])
+    return hub.stands(place_of(recipe), str(record.facts["where"]).rpartition("@")[2])
 
 
 def plan(recipe: Recipe, run: Run) -> list[tuple[str, int, str]]:
@@ -74,7 +91,9 @@ def look(recipe: Recipe, artifact: push.Artifact | None = None) -> dict[str, pus
         RunError: the Hub cannot be reached.
     """
     return (
-        hub.on_hub(_place(recipe), artifact) if recipe.publish.repo else push.in_folder(_target(recipe), _mine(recipe))
+        hub.on_hub(place_of(recipe), artifact)
+        if recipe.publish.repo
+        else push.in_folder(_target(recipe), _mine(recipe))
     )
 
 
@@ -169,7 +188,8 @@ def _mine(recipe: Recipe) -> dict[str, str]:
     return {"kind": recipe.kind, "name": recipe.name}
 
 
-def _place(recipe: Recipe) -> hub.Place:
+def place_of(recipe: Recipe) -> hub.Place:
+    """Where on the Hub the artifact belongs."""
     said = recipe.publish
     return hub.Place(said.repo or "", recipe.kind, recipe.name, said.private, said.tag, said.collection)
 
@@ -180,7 +200,7 @@ def _target(recipe: Recipe) -> Path:
 
 def _candidate(recipe: Recipe, run: Run, folder: Path) -> AbstractContextManager[push.Delivered]:
     if recipe.publish.repo:
-        return hub.candidate(folder, _place(recipe), run.path("publish"))
+        return hub.candidate(folder, place_of(recipe), run.path("publish"))
     return push.candidate(folder, _target(recipe), _mine(recipe))
 
 
@@ -195,6 +215,6 @@ def _proved(recipe: Recipe, run: Run, candidate: push.Delivered) -> dict[str, An
 def _promote(recipe: Recipe, folder: Path) -> str | None:
     """The commit of main that is the release; none for a folder."""
     if recipe.publish.repo:
-        return hub.promote(folder, _place(recipe))
+        return hub.promote(folder, place_of(recipe))
     push.promote(folder, _target(recipe), _mine(recipe))
     return None

@@ -99,15 +99,20 @@ def candidate(folder: Path, place: Place, scratch: Path) -> Iterator[Delivered]:
 
 @contextmanager
 def fetched(place: Place, commit: str, scratch: Path) -> Iterator[tuple[Delivered, Path]]:
-    """A candidate that stands at `commit` of the Hub, downloaded as above; also the folder with just its files.
+    """A candidate that stands on the Hub at `commit`, downloaded as above; also the folder with just its files.
+
+    Once the candidate has gone with its branch, it is what the place's tag stands for.
 
     Raises:
         InputError, RunError: as `on_hub`; RunError also when what comes is not what the Hub has.
     """
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".download-") as cache, told(f"{place.repo}@{commit}"):
         api = writer(place.repo, place.kind)
-        there = _look(api, place, commit)[1]
-        yield Delivered(place.repo, commit, Path(cache)), _download(api, place, commit, there, Path(cache))
+        stand = (
+            each for each in (commit, place.tag) if each and api.revision_exists(place.repo, each, repo_type=place.kind)
+        )
+        head, there = _look(api, place, next(stand, commit))
+        yield Delivered(place.repo, head, Path(cache)), _download(api, place, head, there, Path(cache))
 
 
 def promote(folder: Path, place: Place) -> str:

@@ -86,16 +86,25 @@ def prove_dataset(config: str, rows: Mapping[str, int], delivered: Delivered, sc
     Raises:
         RunError: it cannot be loaded, or has other rows.
     """
-    from datasets import load_dataset
-
-    with tempfile.TemporaryDirectory(dir=scratch, prefix=".load-") as cache, _loading(delivered):
-        loaded = load_dataset(delivered.name, config, revision=delivered.commit, cache_dir=cache)
-        found = {split: table.num_rows for split, table in loaded.items()}
+    found = count_rows(config, delivered, scratch)
     if found != rows:
         raise RunError.of(
             f"the published dataset has other rows than were written: {found}, not {rows}", delivered.name, AGAIN
         )
     return {"loaded_back": {"config": config, "rows": found}}
+
+
+def count_rows(config: str, delivered: Delivered, scratch: Path) -> dict[str, int]:
+    """Load a config of the delivered dataset by `load_dataset`; its rows by split.
+
+    Raises:
+        RunError: it cannot be loaded.
+    """
+    from datasets import load_dataset
+
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=".load-") as cache, _loading(delivered):
+        loaded = load_dataset(delivered.name, config, revision=delivered.commit, cache_dir=cache)
+        return {split: table.num_rows for split, table in loaded.items()}
 
 
 @contextmanager

@@ -213,6 +213,7 @@ def model_run(
             "pairs": 6,
             "steps": 4,
             "loss": {"first": 1.31, "last": 0.42},
+            "checks": {"tasks": {"tiny-task": {"queries": 0, "passages": 0}}},
             "saved": str(run.path("train", "model")),
         }
         _stage(run, "train", {}, None, {"triplets": 6}, facts)

@@ -14,8 +14,9 @@ from medembed.provenance import manifest
 from medembed.publish import gates, push
 from medembed.recipe import DatasetRecipe
 from medembed.run import Run
-from tests.publish.runs import PHI, SECRET_TEXT, dataset_run, model_run
+from tests.publish.runs import CURATED, PHI, SECRET_TEXT, dataset_run, model_run
 
+SIFTED = ["phi", {"decontaminate": "default"}]
 MINE = {"kind": "dataset", "name": "tiny"}
 
 
@@ -215,6 +216,42 @@ def test_a_stage_that_was_not_done_is_named(tmp_path: Path) -> None:
         publish.inputs(recipe, run)
 
 
+def test_a_model_without_results_at_hand_is_not_published(tmp_path: Path, tiny_model: Path) -> None:
+    recipe, run = model_run(tmp_path, tiny_model, publish={"folder": str(tmp_path / "hub")})
+    record = run.path("evaluate", "record.json")
+    told = json.loads(record.read_text())
+    told["facts"]["tasks"]["another-task"] = told["facts"]["tasks"].pop("tiny-task")
+    record.write_text(json.dumps(told))
+    with pytest.raises(InputError, match="there are no results on tiny-task"):
+        publish.contents(recipe, run)
+    record.unlink()
+    with pytest.raises(InputError, match="`evaluate` has not been done"):
+        publish.inputs(recipe, run)
+
+
+def test_a_model_that_may_have_been_trained_on_its_tasks_is_not_published(tmp_path: Path, tiny_model: Path) -> None:
+    recipe, run = model_run(tmp_path, tiny_model, publish={"folder": str(tmp_path / "hub")})
+    record = run.path("train", "record.json")
+    told = json.loads(record.read_text())
+
+    def compared(by_train: Any, by_curate: dict[str, Any]) -> bool:
+        told["facts"]["checks"] = by_train
+        curate = {"facts": {"decontaminate": {"tasks": by_curate}}}
+        upstream = {"format": 1, "origins": {}, "stages": {"curate": curate}}
+        told["facts"]["dataset"]["provenance"] = upstream
+        record.write_text(json.dumps(told))
+        try:
+            return bool(publish.contents(recipe, run))
+        except InputError as error:
+            assert "nobody has compared the training data with tiny-task" in str(error)
+            return False
+
+    assert compared({"tasks": {"tiny-task": {"queries": 0, "passages": 3}}}, {})
+    assert compared(None, {"tiny-task": {"removed": {"queries": {"n-gram": 1}}}})
+    assert not compared(None, {})
+    assert not compared({"tasks": {"tiny-task": "it cannot be reached"}}, {"another-task": {"removed": {}}})
+
+
 def test_results_of_another_model_are_not_published(tmp_path: Path, tiny_model: Path) -> None:
     recipe, run = model_run(tmp_path, tiny_model, publish={"folder": str(tmp_path / "hub")})
     weights = run.path("train", "model") / "model.safetensors"
@@ -225,17 +262,28 @@ def test_results_of_another_model_are_not_published(tmp_path: Path, tiny_model: 
 
 def test_data_that_nobody_looked_through_for_persons_goes_to_no_public_repository(tmp_path: Path) -> None:
     publishing = {"repo": "medembed/tiny"}
-    unseen = dataset_run(tmp_path / "unseen", publish=publishing, curated={"filters": []})
+    unseen = dataset_run(tmp_path / "unseen", publish=publishing, curated=CURATED | {"phi": None})
     with pytest.raises(InputError, match="nobody has looked for personal health information") as caught:
         publish.contents(*unseen)
     assert "- phi: redact" in str(caught.value)
-    left = {"phi": PHI | {"policy": "report", "remaining": {"name": 3, "date": 11}}}
+    left = CURATED | {"phi": PHI | {"policy": "report", "remaining": {"name": 3, "date": 11}}}
     with pytest.raises(InputError, match=r"identifiers of persons are left in the data: name 3\n"):
         publish.contents(*dataset_run(tmp_path / "left", publish=publishing, curated=left))
-    dates = {"phi": PHI | {"policy": "report", "remaining": {"date": 11}}}
+    dates = CURATED | {"phi": PHI | {"policy": "report", "remaining": {"date": 11}}}
     assert publish.contents(*dataset_run(tmp_path / "dates", publish=publishing, curated=dates))
     private = publishing | {"private": True}
     assert publish.contents(*dataset_run(tmp_path / "private", publish=private, curated={"filters": []}))
+
+
+def test_data_that_nobody_compared_with_the_tests_goes_to_no_public_repository(tmp_path: Path) -> None:
+    for nothing in (None, {"tasks": {}}):
+        curated = CURATED | {"decontaminate": nothing}
+        run = dataset_run(tmp_path / str(nothing), publish={"repo": "medembed/tiny"}, curated=curated)
+        with pytest.raises(InputError, match="nobody has compared the data with evaluation tasks") as caught:
+            publish.contents(*run)
+        assert len(caught.value.faults) == 1 and "- decontaminate: default" in str(caught.value)
+    folder = dataset_run(tmp_path / "folder", publish={"folder": "x"}, curated={"filters": []})
+    assert "README.md" in publish.contents(*folder)
 
 
 @pytest.mark.parametrize(
@@ -279,10 +327,11 @@ def test_a_model_of_data_that_is_not_open_needs_its_authors_word_and_one_of_sign
 @pytest.mark.parametrize(
     ("said", "faults"),
     [
-        ({}, ["nobody has looked"]),
-        ({"curate": ["phi"]}, []),
-        ({"curate": ["phi"], "license": "cc-by-nc-4.0"}, ["the data is not open: pairs.jsonl (cc-by-nc-4.0)"]),
-        ({"license": "MIMIC"}, ["the data is not open: pairs.jsonl (data-use-agreement)", "nobody has looked"]),
+        ({}, ["nobody has looked", "nobody has compared"]),
+        ({"curate": ["phi"]}, ["nobody has compared"]),
+        ({"curate": SIFTED}, []),
+        ({"curate": SIFTED, "license": "cc-by-nc-4.0"}, ["the data is not open: pairs.jsonl (cc-by-nc-4.0)"]),
+        ({"curate": SIFTED, "license": "MIMIC"}, ["the data is not open: pairs.jsonl (data-use-agreement)"]),
         ({"license": "MIMIC", "publish": {"repo": "org/name", "private": True}}, []),
         ({"license": "MIMIC", "publish": {"folder": "x"}}, []),
     ],
