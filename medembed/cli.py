@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 import typer
 
 from medembed import __version__, report, resources, stages
+from medembed.commit import commit
 from medembed.errors import Fault, InputError, MedEmbedError, Stopped
 from medembed.leaderboard.cli import app as leaderboard
 from medembed.recipe import DatasetRecipe, ModelRecipe, Recipe, contradictions
@@ -76,9 +77,12 @@ class Job:
 
 
 @app.callback(invoke_without_command=True)
-def _start(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+def _start(
+    version: Annotated[bool, typer.Option("--version", help="Print version and commit, and leave.")] = False,
+) -> None:
     if version:
-        typer.echo(f"medembed {__version__}")
+        made_of = commit()
+        typer.echo(f"medembed {__version__}" + (f" ({made_of})" if made_of else ""))
         raise typer.Exit
 
 

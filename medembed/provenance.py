@@ -8,13 +8,13 @@ import hashlib
 import json
 import platform
 import re
-import subprocess
 from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from medembed import __version__
+from medembed.commit import commit
 from medembed.licences import OTHER, UNKNOWN, attributions, identify, is_open, of_all
 from medembed.recipe import DatasetRecipe, ModelRecipe, Recipe, is_local
 from medembed.run import Run
@@ -55,7 +55,7 @@ def manifest(recipe: Recipe, run: Run) -> dict[str, Any]:
         "name": recipe.name,
         "recipe": said,
         "recipe_sha256": hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest(),
-        "medembed": {"version": __version__, "commit": _commit(Path(__file__).parent.parent)},
+        "medembed": {"version": __version__, "commit": commit()},
         "python": platform.python_version(),
         "libraries": {name: found for name in LIBRARIES if (found := _version(name))},
         "license": recipe.publish.license or (of_all(licences_of(origins)) if origins else _of_model(upstream)),
@@ -174,17 +174,6 @@ def upstream_of(theirs: Any) -> dict[str, Any] | None:
     """The manifest of a dataset that may come from anywhere: taken if it has this form."""
     is_ours = isinstance(theirs, dict) and theirs.get("format") == FORMAT and isinstance(theirs.get("origins"), dict)
     return without_paths(theirs) if is_ours else None
-
-
-def _commit(checkout: Path) -> str | None:
-    """The commit of the checkout that runs, with `-dirty` after it if files differ from it; None for an installed package."""
-    if not (checkout / ".git").exists() or not (checkout / "pyproject.toml").exists():
-        return None
-    try:
-        command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def _version(package: str) -> str | None:

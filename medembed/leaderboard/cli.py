@@ -1,9 +1,12 @@
-"""`medembed leaderboard`: build it, renew the figures that come along, prepare a submission to mteb. Thin, as `medembed/cli.py` is."""
+"""`medembed leaderboard`: build it, push its page, renew the figures that come along, prepare a submission to mteb. Thin, as
+`medembed/cli.py` is."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from medembed.errors import InputError
 
 app = typer.Typer(
     help="The medical leaderboard: tables, pictures and a web page from result files and published figures.",
@@ -43,7 +46,30 @@ def build(
     board = build(results or [], to, readme or [], snapshot or PUBLISHED, speeds)
     told = ", ".join(f"{count:,} {what}" for what, count in board.counts.items())
     typer.echo(f"leaderboard  {len(board.rows)} models, {len(markdown.full(board))} in the table; {told}")
-    typer.echo(f"page         {to / PAGE / 'index.html'}; as a Space: hf upload --repo-type space ORG/NAME {to / PAGE}")
+    typer.echo(f"page         {to / PAGE / 'index.html'}; as a Space: medembed leaderboard push --to ORG/NAME")
+
+
+@app.command()
+def push(
+    to: Annotated[str, typer.Option(metavar="ORG/NAME", help="The Space.", show_default=False)],
+    page: Annotated[Path, typer.Option(metavar="DIR", help="The page that `build` has written.")] = Path(
+        "leaderboard/space"
+    ),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; write nothing.")] = False,
+) -> None:
+    """The built page → a static Space on the Hub (HF_TOKEN, HF_ENDPOINT): whole or not at all."""
+    from medembed.leaderboard.space import plan, push_page
+    from medembed.recipe.common import hub_id
+
+    try:
+        hub_id(to)
+    except ValueError as error:
+        raise InputError.of(str(error), f"--to {to}") from error
+    if dry_run:
+        for path, action in plan(page, to).items():
+            typer.echo(f"{action:10s} {path}")
+    else:
+        typer.echo(f"page         {to}@{push_page(page, to)}")
 
 
 @app.command()

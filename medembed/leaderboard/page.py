@@ -29,7 +29,7 @@ def write(board: Board, found: list[charts.Chart], ours: Found, folder: Path) ->
     Raises:
         InputError: other things stand there.
     """
-    if folder.exists() and not _is_page(folder):
+    if folder.exists() and not is_page(folder):
         raise InputError.of("holds something else than a page", str(folder), "Choose another folder by `--to`.")
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -45,7 +45,8 @@ def write(board: Board, found: list[charts.Chart], ours: Found, folder: Path) ->
     unfinished.rename(folder)
 
 
-def _is_page(folder: Path) -> bool:
+def is_page(folder: Path) -> bool:
+    """Whether a folder is empty, or holds a page."""
     try:
         return MARK in (folder / "README.md").read_text(encoding="utf-8")
     except (OSError, ValueError):
