@@ -148,8 +148,9 @@ def stands(place: Place, commit: str) -> bool:
 
 def _propose(api: "HfApi", place: Place, artifact: Mapping[str, Path]) -> str:
     """The commit that holds the artifact: main's own if that does, else the one on its branch."""
-    sdk = "static" if place.kind == "space" else None
-    api.create_repo(place.repo, repo_type=place.kind, private=place.private or None, space_sdk=sdk, exist_ok=True)
+    if not api.repo_exists(place.repo, repo_type=place.kind):  # a token for one repository may create none
+        sdk = "static" if place.kind == "space" else None
+        api.create_repo(place.repo, repo_type=place.kind, private=place.private or None, space_sdk=sdk, exist_ok=True)
     _refuse_taken_tag(api, place, artifact)
     head, there = _look(api, place)
     if not needed(artifact, there):
