@@ -29,7 +29,7 @@ def inputs(recipe: Recipe, run: Run) -> tuple[Any, Any]:
     said = {"name": recipe.name, "publish": recipe.publish.model_dump(mode="json")}
     read = {stage: [record.fingerprint, record.outputs] for stage, record in records.items()}
     return said, read | {
-        "cards": [sha256(path) for path in cards.templates(recipe.kind)],
+        "cards": [sha256(path) for path in cards.templates()],
         "hub": os.environ.get("HF_ENDPOINT"),
     }
 

@@ -43,7 +43,7 @@ def test_a_card_of_a_model_tells_results_data_and_how_to_use_it(of_model: dict[s
     card = model_card(of_model)
     assert "| tiny-task | 41.2 | 46.3 | +5.1 [+2.1, +8.0] | not recorded | not recorded |" in card
     assert "| tiny-task | Recall@10 | 41.2 | 46.3 | +5.1 [+2.1, +8.0] |" in card
-    assert "**WIN**: over 1 task it beats its base" in card
+    assert "**WIN**: over 1 task ([zero-shot](#results): not recorded) it beats its base" in card
     assert 'SentenceTransformer("medembed/tiny-embed")' in card
     assert "encode_query" in card and "encode_document" in card
     assert f"| notes.jsonl | cc0-1.0 | {GENERATOR} | 6 |" in card
@@ -161,7 +161,9 @@ def test_no_text_of_notes_or_queries_stands_on_a_card(of_model: dict[str, Any], 
 @pytest.mark.parametrize("verdict, says", [("MARGINAL", "cannot be told from"), ("REGRESSION", "is worse than")])
 def test_a_verdict_is_said_as_it_is(of_model: dict[str, Any], verdict: str, says: str) -> None:
     of_model["stages"]["evaluate"]["facts"]["verdict"] = verdict
-    assert f"**{verdict}**: over 1 task it {says} its base" in model_card(of_model)
+    assert f"**{verdict}**: over 1 task ([zero-shot](#results): not recorded) it {says} its base" in model_card(
+        of_model
+    )
 
 
 def test_the_recipe_on_a_card_is_a_recipe(of_model: dict[str, Any], tmp_path: Path) -> None:

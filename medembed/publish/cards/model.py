@@ -41,6 +41,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         metrics=METRICS,
         main=MAIN,
         tuned=tuned,
+        zero_shot=_zero_shot(tuned),
         late=late,
         embeds=train.get("model") or {},
         plain=_is_plain(train.get("model") or {}),
@@ -178,3 +179,9 @@ def _onnx(exported: Mapping[str, Any]) -> str | None:
     return next(
         (path for path in published if exported["files"][path]["precision"] == "fp32"), next(iter(published), None)
     )
+
+
+def _zero_shot(tuned: Mapping[str, Any]) -> int | None:
+    """How many of the tasks are zero-shot for the model."""
+    states = tuned.get("zero_shot")
+    return list(states.values()).count("zero-shot") if isinstance(states, Mapping) else None

@@ -25,11 +25,9 @@ LONGEST = 160  # characters of one value
 FOLDERS = ("model_cards", "dataset_cards")
 
 
-def templates(kind: str) -> list[Path]:
-    """The files that the card of a `kind` is made with: its own, and what both kinds share."""
-    return sorted(
-        [*resources.folder(f"{kind}_cards").glob("*.jinja"), resources.folder(FOLDERS[0]) / "shared.md.jinja"]
-    )
+def templates() -> list[Path]:
+    """The files that cards are made with."""
+    return [path for name in FOLDERS for path in sorted(resources.folder(name).glob("*.jinja"))]
 
 
 def render(kind: str, manifest: Mapping[str, Any], **known: Any) -> str:
