@@ -172,8 +172,17 @@ def _unchained(value: Any) -> Any:
 
 def upstream_of(theirs: Any) -> dict[str, Any] | None:
     """The manifest of a dataset that may come from anywhere: taken if it has this form."""
-    is_ours = isinstance(theirs, dict) and theirs.get("format") == FORMAT and isinstance(theirs.get("origins"), dict)
+    is_ours = isinstance(theirs, dict) and theirs.get("format") == FORMAT and _are_origins(theirs.get("origins"))
     return without_paths(theirs) if is_ours else None
+
+
+def _are_origins(value: Any) -> bool:
+    """Whether this is what `_origins` gives: lists of rows by table, all of whose values are plain."""
+    tables = list(value.values()) if isinstance(value, dict) else [None]
+    rows = [row for table in tables if isinstance(table, list) for row in table]
+    return all(isinstance(table, list) for table in tables) and all(
+        isinstance(row, dict) and all(isinstance(each, str | int | None) for each in row.values()) for row in rows
+    )
 
 
 def _version(package: str) -> str | None:

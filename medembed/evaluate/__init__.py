@@ -83,6 +83,7 @@ def work(recipe: ModelRecipe, run: Run) -> Record:
     kept = {name: hashed for it in found for name, hashed in _keep_results(it.measured, run).items()}
     kept |= _draw(found, run)
     sizes = {task: {"queries": len(it.scores), "passages": it.passages} for task, it in tuned.measured.tasks.items()}
+    on_hub = _on_hub(recipe.evaluate)
     return Record(
         stage="evaluate",
         counts={
@@ -92,7 +93,7 @@ def work(recipe: ModelRecipe, run: Run) -> Record:
         },
         facts={
             "tasks": {
-                task: sizes[task] | {metric: asdict(it) for metric, it in metrics.items()}
+                task: sizes[task] | on_hub.get(task, {}) | {metric: asdict(it) for metric, it in metrics.items()}
                 for task, metrics in main.tasks.items()
             },
             "average": asdict(main.average[MAIN]),
@@ -109,6 +110,14 @@ def work(recipe: ModelRecipe, run: Run) -> Record:
             "speed": {it.name: it.costs.speed for it in found if it.costs.speed},
         },
     )
+
+
+def _on_hub(evaluate: Evaluate) -> dict[str, Any]:
+    """Of each task that is not a local one, where its data stands on the Hub, and what its score is called there."""
+    from medembed.tasks import registry
+
+    found = {task: registry.benchmark(task, evaluate.languages) for task in evaluate.tasks if not is_local(task)}
+    return {task: {"benchmark": of_task} for task, of_task in found.items() if of_task}
 
 
 def _duel(base: Contestant, tuned: Contestant, evaluate: Evaluate) -> Duel:

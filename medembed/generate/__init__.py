@@ -138,6 +138,7 @@ def write(recipe: DatasetRecipe, run: Run, journal: Journal, served: Served) -> 
         facts={
             "generator": served.model,
             "prompt_version": prompt.version,
+            "prompt": prompt.system,
             "queries": options.queries,
             "pairs_by_type": {kind: written.query_types[kind] for kind in options.queries},
             "tokens": {"in": written.tokens["prompt_tokens"], "out": written.tokens["completion_tokens"]},

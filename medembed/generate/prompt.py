@@ -39,10 +39,10 @@ class Prompt:
         environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701
         environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
         self._template = environment.from_string(template)
-        self._system = self._render("system", queries=options.queries, example=yaml.safe_load(example))
+        self.system = self._render("system", queries=options.queries, example=yaml.safe_load(example))
         self.note_tokens = options.max_note_tokens  # all of a note when none
         if input_tokens is not None and self.note_tokens is None:
-            self.note_tokens = int(input_tokens * _OF_LIMIT) - count(self._system)
+            self.note_tokens = int(input_tokens * _OF_LIMIT) - count(self.system)
             if self.note_tokens <= 0:
                 what = f"the servers read {input_tokens:,} tokens at most: prompt and reply leave no room for a note"
                 raise InputError.of(
@@ -64,7 +64,7 @@ class Prompt:
     def request(self, note: Note) -> Request:
         """What is asked about `note`."""
         user = self._render("user", title=note.title, passages=self.shown(note))
-        messages = [{"role": "system", "content": self._system}, {"role": "user", "content": user}]
+        messages = [{"role": "system", "content": self.system}, {"role": "user", "content": user}]
         sampling = {name: getattr(self.options, name) for name in ("temperature", "max_tokens", "seed")}
         return Request(note.note_id, self.version, messages, self.schema, sampling)
 

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from medembed import models, resources
+from medembed import models
 from medembed.errors import InputError
 from medembed.provenance import manifest
 from medembed.publish import cards, gates, hub, proof, push
@@ -27,9 +27,11 @@ def inputs(recipe: Recipe, run: Run) -> tuple[Any, Any]:
     if isinstance(recipe, ModelRecipe):
         _evaluated_this_model(records["evaluate"], run)
     said = {"name": recipe.name, "publish": recipe.publish.model_dump(mode="json", exclude={"candidate"})}
-    templates = sorted(resources.folder(f"{recipe.kind}_cards").glob("*.jinja"))
     read = {stage: [record.fingerprint, record.outputs] for stage, record in records.items()}
-    return said, read | {"cards": [sha256(path) for path in templates], "hub": os.environ.get("HF_ENDPOINT")}
+    return said, read | {
+        "cards": [sha256(path) for path in cards.templates()],
+        "hub": os.environ.get("HF_ENDPOINT"),
+    }
 
 
 def work(recipe: Recipe, run: Run) -> Record:
@@ -110,13 +112,13 @@ def contents(recipe: Recipe, run: Run) -> dict[str, Path | bytes]:
     gates.judge(recipe, made_of)
     if isinstance(recipe, ModelRecipe):
         card = cards.model_card(made_of)
-        files = _model_files(run)
+        results = {path: text.encode() for path, text in cards.eval_results(made_of).items()}
+        files = _model_files(run) | _pictures(run, "evaluate") | results
     else:
         tables = _tables(recipe, run)
-        pictures = _pictures(run)
         described = {config: _described(splits) for config, splits in tables.items()}
-        card = cards.dataset_card(made_of, described, next(iter(pictures), None))
-        files = pictures | {
+        card = cards.dataset_card(made_of, described)
+        files = _pictures(run, "mine") | {
             f"{config}/{split}-00000-of-00001.parquet": path
             for config, splits in tables.items()
             for split, path in splits.items()
@@ -145,10 +147,12 @@ def _tables(recipe: DatasetRecipe, run: Run) -> dict[str, dict[str, Path]]:
     return tables | ({"triplets": _splits(run, "mine", "triplets")} if recipe.mine else {})
 
 
-def _pictures(run: Run) -> dict[str, Path | bytes]:
-    """The picture of the mining, where one was drawn."""
-    record = run.record("mine")
-    return {name: run.path("mine", name) for name in (record.outputs if record else {}) if name.endswith(".png")}
+def _pictures(run: Run, stage: str) -> dict[str, Path | bytes]:
+    """The pictures that a stage has drawn, where it could."""
+    record = run.record(stage)
+    return {
+        name: run.path(stage, name) for name in (record.outputs if record else {}) if name.endswith((".png", ".svg"))
+    }
 
 
 def _splits(run: Run, stage: str, table: str) -> dict[str, Path]:

@@ -142,6 +142,21 @@ def look(task: str, languages: list[str]) -> None:
             raise InputError(*error.faults) from error
 
 
+def benchmark(task: str, languages: list[str]) -> dict[str, str] | None:
+    """The dataset, its revision and the id under which the Hub lists a score of a task in these languages, as mteb registers them.
+
+    A score is that of all subsets and splits of a task, or of one of each; of some of them there is no id.
+    """
+    found = find(task, languages)
+    data, asked = found.metadata.dataset, [found.hf_subsets, found.metadata.eval_splits]
+    if set(found.hf_subsets) == set(found.metadata.hf_subsets):
+        return {"dataset": data["path"], "revision": data["revision"], "task_id": found.metadata.name}
+    if any(len(each) != 1 for each in asked):
+        return None
+    (subset,), (split,) = asked
+    return {"dataset": data["path"], "revision": data["revision"], "task_id": f"{found.metadata.name}_{subset}_{split}"}
+
+
 def load(task: str, languages: list[str]) -> AbsTask:
     """The task with its data: queries, passages and judgments of one that ranks.
 

@@ -72,10 +72,17 @@ def work(recipe: ModelRecipe, run: Run) -> Record:
     if selection:
         last = _checkpoints(run) / f"checkpoint-{len(trained.losses)}"
         trained.weights, chosen["development"] = selection.choose(last)
-    save(trained, recipe, run)
+    saved = save(trained, recipe, run)
     record = _record(recipe, found, rows, batches, trained, run)
     record.rejects = rejects
-    record.facts |= {"checks": looked, "compared_with": compared, "guide": _guide(rows, recipe), **chosen}
+    record.facts |= {
+        "checks": looked,
+        "compared_with": compared,
+        "guide": _guide(rows, recipe),
+        **chosen,
+        "model": saved,
+    }
+    record.measured["resumed"] = checkpoint is not None  # the seconds are then those since
     return record
 
 

@@ -61,3 +61,26 @@ def test_data_that_the_hub_does_not_give_is_told(tmp_path: Path) -> None:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     said = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, env=environment)
     assert "RunError: mteb/nfcorpus: the data of NFCorpus cannot be loaded" in said.stderr
+
+
+@pytest.mark.parametrize(
+    "task, languages, listed",
+    [
+        ("NFCorpus", ["eng"], ("mteb/nfcorpus", "NFCorpus")),
+        ("PublicHealthQA", ["eng"], ("xhluca/publichealth-qa", "PublicHealthQA_english_test")),
+        ("PublicHealthQA", [], ("xhluca/publichealth-qa", "PublicHealthQA")),
+    ],
+)
+def test_a_score_is_known_to_the_hub_by_the_task_or_by_the_part_that_was_measured(
+    task: str, languages: list[str], listed: tuple[str, str]
+) -> None:
+    from medembed.tasks import registry
+
+    found = registry.benchmark(task, languages)
+    assert found is not None and (found["dataset"], found["task_id"]) == listed
+
+
+def test_some_of_a_tasks_parts_have_no_name_on_the_hub() -> None:
+    from medembed.tasks import registry
+
+    assert registry.benchmark("PublicHealthQA", ["eng", "fra"]) is None

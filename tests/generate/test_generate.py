@@ -43,6 +43,7 @@ def test_notes_become_pairs_each_with_the_passage_that_holds_its_evidence(make_r
     }
     assert record.rejects == {}
     assert record.facts["pairs_by_type"] == {"keyword": 12, "question": 12, "treatment": 12}
+    assert record.facts["prompt"].startswith("You write search queries")  # for the card: no text of a note
     assert record.facts["tokens"]["in"] > 6 * 50 and record.facts["tokens"]["out"] > 36 * 5
     assert 0 < record.measured["latency"]["mean"] <= record.measured["latency"]["95th percentile"]
     passages = {row["passage_id"]: row for row in corpus.to_pylist()}

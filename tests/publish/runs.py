@@ -11,7 +11,7 @@ import yaml
 from medembed.recipe import Recipe
 from medembed.recipe_file import load
 from medembed.rows import CORPUS, PAIRS, Reject, triplets_schema
-from medembed.run import Record, Run
+from medembed.run import Record, Run, sha256
 
 SECRET_TEXT = "Zyxomine was started"  # stands in every note: must never reach a card, a manifest, an error
 GENERATOR = "meta-llama/Llama-3.3-70B-Instruct"
@@ -173,6 +173,8 @@ def model_run(
     upstream: dict[str, Any] | None = None,
     name: str = "tiny-embed",
     verdict: str = "WIN",
+    drawn: bool = False,
+    on_hub: bool = False,
 ) -> tuple[Recipe, Run]:
     """A «trained» model, results on one local task, and what a trainer leaves beside the model."""
     from medembed.models import weights_hash
@@ -228,7 +230,14 @@ def model_run(
             "average": score,
             "verdict": verdict,
         }
-        _stage(run, "evaluate", {}, None, {"queries": 12, "passages": 4}, facts)
+        if on_hub:
+            listed = {"dataset": "mteb/nfcorpus", "revision": "0" * 40, "task_id": "NFCorpus"}
+            facts["tasks"]["NFCorpus"] = {**scores, "queries": 12, "passages": 4, "benchmark": listed}
+        pictures = ("compressed.png", "compressed.svg") if drawn else ()
+        for name in pictures:
+            run.path("evaluate", name).write_bytes(b"a picture")
+        outputs = {name: sha256(run.path("evaluate", name)) for name in pictures}
+        _stage(run, "evaluate", {}, None, {"queries": 12, "passages": 4}, facts, outputs)
     return recipe, run
 
 
@@ -245,11 +254,13 @@ def _stage(
     rejects: list[Reject] | None,
     counts: dict[str, int],
     facts: dict[str, Any],
+    outputs: dict[str, str] | None = None,
 ) -> None:
     def work() -> Record:
         for name, (rows, schema) in tables.items():
             run.write(stage, name, pa.Table.from_pylist(rows, schema=schema))
         counted = {} if rejects is None else run.write_rejects(stage, rejects)
-        return Record(stage, counts=counts, rejects=counted, facts=facts, measured={"host": f"{Path.home()}/of a user"})
+        measured = {"host": f"{Path.home()}/of a user"}
+        return Record(stage, counts=counts, rejects=counted, facts=facts, outputs=outputs or {}, measured=measured)
 
     run.perform(stage, f"fingerprint of {stage}", work)

@@ -79,3 +79,15 @@ def test_a_saved_model_embeds_elsewhere_as_it_does_here(tmp_path: Path, tiny_mod
         for one, other in zip((e for side in here for e in side), (e for side in there for e in side), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-5)
     assert len(here[1][2]) == (32 if kind == "dense" else 20)  # one vector, or one a token of those that are kept
+
+
+@pytest.mark.parametrize("method, pooling", [("dense", "mean"), ("late-interaction", None)])
+def test_it_is_told_what_another_library_has_to_do_alike(
+    tmp_path: Path, tiny_model: Path, method: str, pooling: str | None
+) -> None:
+    run, model = trained(tmp_path, tiny_model, method)
+    told = save(Trained(model.state_dict(), [1.0]), run.recipe, run)
+    assert told["modules"] == [type(module).__name__ for module in model]
+    assert (told["pooling"], told["max_length"]) == (pooling, 20)
+    assert told["prompts"] == {"query": "what: " if method == "dense" else "", "document": ""}
+    assert told["similarity"] == ("cosine" if method == "dense" else "maxsim")

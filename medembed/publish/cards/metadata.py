@@ -1,0 +1,29 @@
+"""What the YAML heads of both kinds of cards have in common; https://huggingface.co/docs/hub/model-cards has the keys."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from medembed import licences
+from medembed.recipe import is_local
+
+
+def licence(name: str) -> dict[str, str]:
+    """The metadata of a licence: the Hub wants a name for one that it does not know."""
+    if name in licences.HUB_IDS:
+        return {"license": name}
+    slug = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
+    return {"license": "other", "license_name": slug if slug not in ("", "other") else "see-card"}
+
+
+def languages(manifest: Mapping[str, Any] | None) -> list[str]:
+    """Those that the filter `language` of a dataset let pass; English where there was none."""
+    recipe = (manifest or {}).get("recipe")
+    filters = recipe.get("curate") if isinstance(recipe, Mapping) else None
+    named = [each["language"] for each in filters or [] if isinstance(each, Mapping) and "language" in each]
+    codes = [code for code in map(str, named[-1]) if re.fullmatch("[a-z]{2,3}", code)] if named else []
+    return codes or ["en"]
+
+
+def on_hub(name: Any) -> bool:
+    return isinstance(name, str) and bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) and not is_local(name)
