@@ -5,7 +5,7 @@ repository; `model_quantized.onnx` is what Transformers.js takes by itself in a 
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ BY_FORMAT = {
 }
 
 
-def write(load: "Callable[[], SentenceTransformer]", formats: list[str], folder: Path) -> dict[str, str]:
+def write(load: "Callable[[], SentenceTransformer]", formats: Sequence[str], folder: Path) -> dict[str, str]:
     """Write what `formats` mean into `folder`; path → precision. The model is loaded, and changed, only if a file is missing.
 
     Raises:

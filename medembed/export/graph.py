@@ -62,7 +62,7 @@ def _traceable(model: "SentenceTransformer", names: list[str]) -> Any:
     """The whole model, with tensors in place of the mapping that it takes and gives."""
     import torch
 
-    class Traceable(torch.nn.Module):
+    class Traceable(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.model = model

@@ -177,7 +177,9 @@ class Evaluate(Strict):
 class Export(Strict):
     """Model → files for other runtimes. What loses more than is allowed here stays in the run folder."""
 
-    formats: Annotated[list[Literal["onnx", "onnx-optimised", "onnx-int8", "openvino", "openvino-int8"]], Field(min_length=1)]
+    formats: Annotated[
+        list[Literal["onnx", "onnx-optimised", "onnx-int8", "openvino", "openvino-int8"]], Field(min_length=1)
+    ]
     # Of int8; those of fp32 must be the same but for rounding.
     cosine: Annotated[float, Field(gt=0, le=1)] = 0.98  # with the model's own embeddings, at least, in the mean
     ndcg_loss: Share = 0.01  # of nDCG@10 (0 to 1) on the smallest local task, at most

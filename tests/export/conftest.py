@@ -30,7 +30,9 @@ def kinds(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     others = {
         "mpnet": MPNetModel(MPNetConfig(**sizes, intermediate_size=64, max_position_embeddings=128)),
         "modernbert": ModernBertModel(
-            ModernBertConfig(**sizes, intermediate_size=64, max_position_embeddings=128, local_attention=8, pad_token_id=0)
+            ModernBertConfig(
+                **sizes, intermediate_size=64, max_position_embeddings=128, local_attention=8, pad_token_id=0
+            )
         ),
     }
     for name, backbone in others.items():
@@ -71,4 +73,22 @@ def evaluated_once(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -
 def evaluated(evaluated_once: tuple[ModelRecipe, Path], tmp_path: Path) -> tuple[ModelRecipe, Run]:
     """A recipe with a local task, and a run folder where its model was trained and evaluated."""
     recipe, folder = evaluated_once
+    return recipe, Run(recipe, Path(shutil.copytree(folder, tmp_path / "run")))
+
+
+@pytest.fixture(scope="session")
+def exported_once(
+    evaluated_once: tuple[ModelRecipe, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[ModelRecipe, Path]:
+    before, folder = evaluated_once
+    recipe = exporting(before, formats=["onnx", "onnx-int8"], cosine=1.0)
+    run = Run(recipe, Path(shutil.copytree(folder, tmp_path_factory.mktemp("exported") / "run")))
+    stages.perform("export", recipe, run)
+    return recipe, run.folder
+
+
+@pytest.fixture
+def exported(exported_once: tuple[ModelRecipe, Path], tmp_path: Path) -> tuple[ModelRecipe, Run]:
+    """The same with its exports. No int8 comes as close as this recipe asks."""
+    recipe, folder = exported_once
     return recipe, Run(recipe, Path(shutil.copytree(folder, tmp_path / "run")))

@@ -79,3 +79,13 @@ def test_a_saved_model_embeds_elsewhere_as_it_does_here(tmp_path: Path, tiny_mod
         for one, other in zip((e for side in here for e in side), (e for side in there for e in side), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-5)
     assert len(here[1][2]) == (32 if kind == "dense" else 20)  # one vector, or one a token of those that are kept
+
+
+def test_no_length_of_an_earlier_use_is_left_for_other_libraries_to_cut_at(tiny_model: Path, tmp_path: Path) -> None:
+    """fastembed takes the lesser of `max_length` and `model_max_length`; all-MiniLM-L6-v2's own files say 128 and 256."""
+    base = Path(shutil.copytree(tiny_model, tmp_path / "base"))
+    said = json.loads((base / "tokenizer_config.json").read_text())
+    (base / "tokenizer_config.json").write_text(json.dumps(said | {"max_length": 7}))
+    run, _ = trained(tmp_path, base, "dense")
+    saved = json.loads(run.path("train", "model/tokenizer_config.json").read_text())
+    assert (saved.get("max_length"), saved["model_max_length"]) == (None, 20)
