@@ -246,6 +246,19 @@ def compare(
 
 
 @app.command()
+def export(recipe: RecipePath, overrides: Overrides = None, run_dir: RunDir = None) -> None:
+    """Model → ONNX and OpenVINO, fp32 and int8, each held against the model: cosine and nDCG@10.
+
+    \b
+    medembed export MODEL.yaml                                 as its section `export` says
+    medembed export MODEL.yaml 'export=[onnx, onnx-int8]'      a recipe without one
+
+    What loses more than the recipe allows is kept in the run folder and not published.
+    """
+    _perform("export", Job.of(recipe, overrides, run_dir))
+
+
+@app.command()
 def publish(
     recipe: RecipePath,
     overrides: Overrides = None,

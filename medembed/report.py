@@ -96,11 +96,22 @@ def _train(record: Record) -> str:
     return f"{facts['base']['name']}: {facts['steps']} steps, {minutes:.0f} min, loss {loss['first']:.2f} → {loss['last']:.2f}"
 
 
+def _export(record: Record) -> str:
+    """The least cosine of each precision, over its files."""
+    files = record.facts["files"].values()
+    means: dict[str, float] = {}
+    for file in files:
+        means[file["precision"]] = min(means.get(file["precision"], 1.0), file["cosine"]["mean"])
+    cosines = ", ".join(f"{precision} {mean:.4f}" for precision, mean in means.items())
+    return f"{len(files)} files, cosine {cosines}"
+
+
 _SAID: dict[str, Any] = {
     "generate": lambda record: f"{record.counts['notes']:,} notes → {record.counts['pairs']:,} pairs",
     "curate": lambda record: f"{record.counts['pairs in']:,} → {record.counts['pairs']:,} pairs",
     "mine": lambda r: f"{r.counts['pairs in']:,} pairs → {r.counts['triplets']:,} triplets × {r.facts['negatives']}",
     "train": _train,
     "evaluate": lambda record: f"{record.counts['queries']:,} queries, {record.counts['passages']:,} passages",
+    "export": _export,
     "publish": lambda record: str(record.facts["where"]),
 }

@@ -8,6 +8,7 @@
       embeddings/                        what models have made of blocks of texts: embeddings, scores of cross-encoders
       generate/{corpus,pairs,rejects}.parquet, record.json
       curate/{corpus,pairs-train,pairs-dev,rejects}.parquet, record.json
+      export/{onnx/*.onnx,openvino/*.{xml,bin}}, record.json
       ...
 
 A stage is done when its record stands and its fingerprint (what the recipe says of it, and the hashes of what it read) is today's.

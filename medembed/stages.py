@@ -20,7 +20,7 @@ def stages_of(recipe: Recipe) -> list[str]:
     if isinstance(recipe, DatasetRecipe):
         asked = {"generate": recipe.generate, "curate": True, "mine": recipe.mine, "publish": True}
         return [stage for stage, wanted in asked.items() if wanted]
-    return ["train", "evaluate", "publish"]
+    return ["train", "evaluate", *(["export"] if recipe.export else []), "publish"]
 
 
 def check(recipes: list[Recipe]) -> None:
@@ -29,7 +29,7 @@ def check(recipes: list[Recipe]) -> None:
     Raises:
         InputError: with all that is wrong in all of them.
     """
-    from medembed import curate, models, publish, sources
+    from medembed import curate, export, models, publish, sources
     from medembed.publish import gates
 
     looks: list[Callable[[], object]] = []
@@ -49,6 +49,7 @@ def check(recipes: list[Recipe]) -> None:
             looks += [partial(models.resolve, model) for model in recipe.models]
             looks.append(partial(check_tasks, recipe.evaluate))
             looks.append(partial(check_peers, recipe))
+            looks.append(partial(export.check, recipe))
         looks += [partial(gates.check, recipe), partial(publish.look, recipe)]
     all_told(looks)
 

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from medembed import models
+from medembed import export, models
 from medembed.errors import InputError
 from medembed.provenance import manifest
 from medembed.publish import cards, gates, hub, proof, push
@@ -113,7 +113,7 @@ def contents(recipe: Recipe, run: Run) -> dict[str, Path | bytes]:
     if isinstance(recipe, ModelRecipe):
         card = cards.model_card(made_of)
         results = {path: text.encode() for path, text in cards.eval_results(made_of).items()}
-        files = _model_files(run) | _pictures(run, "evaluate") | results
+        files = _model_files(recipe, run) | _pictures(run, "evaluate") | results
     else:
         tables = _tables(recipe, run)
         described = {config: _described(splits) for config, splits in tables.items()}
@@ -130,15 +130,16 @@ def contents(recipe: Recipe, run: Run) -> dict[str, Path | bytes]:
     return artifact
 
 
-def _model_files(run: Run) -> dict[str, Path | bytes]:
-    """The model's files and mteb's results, without the cards that a trainer generates: those quote training texts."""
+def _model_files(recipe: ModelRecipe, run: Run) -> dict[str, Path | bytes]:
+    """The model's files, its exports and mteb's results, without the cards that a trainer generates: those quote training texts."""
     model, results = run.path("train", "model"), run.path("evaluate", "results")
     files = {
         path: file
         for path, file in push.files_of(model).items()
         if file.name != "README.md" and not any(part.startswith((".", "checkpoint-")) for part in Path(path).parts)
     }
-    return {**files, **{f"results/{path}": file for path, file in push.files_of(results).items()}}
+    exports = export.published(run.finished("export"), run.path("export")) if recipe.export else {}
+    return {**files, **exports, **{f"results/{path}": file for path, file in push.files_of(results).items()}}
 
 
 def _tables(recipe: DatasetRecipe, run: Run) -> dict[str, dict[str, Path]]:

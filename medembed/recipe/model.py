@@ -174,6 +174,28 @@ class Evaluate(Strict):
     seed: int = 42
 
 
+class Export(Strict):
+    """Model → files for other runtimes. What loses more than is allowed here stays in the run folder."""
+
+    formats: Annotated[
+        list[Literal["onnx", "onnx-optimised", "onnx-int8", "openvino", "openvino-int8"]], Field(min_length=1)
+    ]
+    # Of int8; those of fp32 must be the same but for rounding.
+    cosine: Annotated[float, Field(gt=0, le=1)] = 0.98  # with the model's own embeddings, at least, in the mean
+    ndcg_loss: Share = 0.01  # of nDCG@10 (0 to 1) on the smallest local task, at most
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_formats(cls, value: Any) -> Any:
+        return {"formats": value} if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _each_once(self) -> "Export":
+        if len(set(self.formats)) < len(self.formats):
+            raise ValueError("`formats` names one twice")
+        return self
+
+
 class ModelRecipe(Strict):
     """A base and triplets → a better model, and the proof."""
 
@@ -183,6 +205,7 @@ class ModelRecipe(Strict):
     data: Data
     train: Train = Train()
     evaluate: Evaluate
+    export: Export | None = None
     publish: Publish
 
     @property
@@ -197,6 +220,10 @@ class ModelRecipe(Strict):
 
     @model_validator(mode="after")
     def _fits(self) -> "ModelRecipe":
+        if self.export and self.train.method == "late-interaction":
+            raise ValueError(
+                "`export` writes one embedding a text, and late interaction has one for each token: drop `export`"
+            )
         if self.train.checkpoint_branch and not self.publish.repo:
             raise ValueError("`train.checkpoint_branch` is a branch of `publish.repo`, and there is none")
         if self.train.checkpoint_branch == "main":

@@ -91,3 +91,13 @@ def test_it_is_told_what_another_library_has_to_do_alike(
     assert (told["pooling"], told["max_length"]) == (pooling, 20)
     assert told["prompts"] == {"query": "what: " if method == "dense" else "", "document": ""}
     assert told["similarity"] == ("cosine" if method == "dense" else "maxsim")
+
+
+def test_no_length_of_an_earlier_use_is_left_for_other_libraries_to_cut_at(tiny_model: Path, tmp_path: Path) -> None:
+    """fastembed takes the lesser of `max_length` and `model_max_length`; all-MiniLM-L6-v2's own files say 128 and 256."""
+    base = Path(shutil.copytree(tiny_model, tmp_path / "base"))
+    said = json.loads((base / "tokenizer_config.json").read_text())
+    (base / "tokenizer_config.json").write_text(json.dumps(said | {"max_length": 7}))
+    run, _ = trained(tmp_path, base, "dense")
+    saved = json.loads(run.path("train", "model/tokenizer_config.json").read_text())
+    assert (saved.get("max_length"), saved["model_max_length"]) == (None, 20)
