@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).parent
-LENGTHS = (32, 128, 256)
 TORCH = "torch fp32, sentence-transformers"
 BY_FASTEMBED = ("onnx/model.onnx", "onnx/model_quint8_avx2.onnx")
 
@@ -39,14 +38,14 @@ def main() -> None:
         "| tokens | | embeddings/s | of torch | embeddings / CPU s | of torch |\n|---|---|---|---|---|---|", flush=True
     )
     contestants = _contestants(folder, options)
-    for length in LENGTHS:
+    for length in options.lengths:
         texts = _texts(folder, length, options.texts)
         times = _raced(contestants, texts, options.rounds)
         if not options.without_fastembed:
             times |= _fastembed(folder, texts, options)
         _tell(f"{length}", times, len(texts))
-    one = _texts(folder, LENGTHS[0], 1)
-    _tell(f"{LENGTHS[0]}, one text", _raced(contestants, one, 10 * options.rounds), 1)
+    one = _texts(folder, options.lengths[0], 1)
+    _tell(f"{options.lengths[0]}, one text", _raced(contestants, one, 10 * options.rounds), 1)
     if options.tasks:
         _quality(folder, options)
 
@@ -148,7 +147,7 @@ def _tokenizer(folder: Path) -> Any:
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_padding()
-    tokenizer.enable_truncation(max(LENGTHS))
+    tokenizer.no_truncation()
     return tokenizer
 
 
@@ -192,7 +191,7 @@ def _exported(options: argparse.Namespace) -> Path:
     from medembed.recipe import Model
 
     def load() -> Any:
-        return models.load(Model(model=str(options.model.absolute()), max_length=max(LENGTHS)), device="cpu")
+        return models.load(Model(model=str(options.model.absolute()), max_length=max(options.lengths)), device="cpu")
 
     folder = Path(options.work / "exported")
     if not (folder / "modules.json").exists():
@@ -217,6 +216,7 @@ def _options() -> argparse.Namespace:
     known = Path(package.submodule_search_locations[0], "model") if package else None  # type: ignore[index]
     parser.add_argument("--model", type=Path, default=known, help="a folder of sentence-transformers")
     parser.add_argument("--tasks", nargs="*", default=[], metavar="FOLDER", help="BEIR folders for nDCG@10")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[32, 128, 256], help="in tokens")
     parser.add_argument("--texts", type=int, default=128, help="of each length")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=32, help="texts at once; 32 is sentence-transformers' default")

@@ -34,12 +34,12 @@ def check(recipe: ModelRecipe) -> None:
 
 
 def inputs(recipe: ModelRecipe, run: Run) -> tuple[Any, dict[str, Any]]:
-    check(recipe)
     read = {stage: [it.fingerprint, it.outputs] for stage in ("train", "evaluate") if (it := run.finished(stage))}
     return _said(recipe).model_dump(mode="json"), read
 
 
 def work(recipe: ModelRecipe, run: Run) -> Record:
+    check(recipe)
     said, folder = _said(recipe), run.path("export")
     trained = Model(model=str(run.path("train", "model").absolute()))
     written = files.write(lambda: models.load(trained, device="cpu"), said.formats, folder)

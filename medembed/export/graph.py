@@ -89,7 +89,7 @@ def quantise(plain: Path, path: Path, *, seven_bits: bool) -> None:
     """Weights and token embeddings as int8, a scale for each column of a weight; what flows between layers as it comes (dynamic).
 
     `seven_bits`: weights within ±64. Products of 8 by 8 bits overflow where pairs of them are summed in 16 bits (AVX2, AVX-512 without
-    VNNI), and unsigned weights, which do not, cost a quarter of the speed.
+    VNNI), and unsigned weights, which do not, are slower.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 

@@ -17,9 +17,8 @@ def save(trained: Trained, recipe: ModelRecipe, run: Run) -> dict[str, Any]:
     """
     model = models.load(recipe.base, device="cpu", method=recipe.train.method)
     model.load_state_dict(trained.weights)
-    model.tokenizer.init_kwargs.pop(
-        "max_length", None
-    )  # of an earlier use; libraries that read it would cut texts there
+    # Of an earlier use; libraries that read it (fastembed) would cut texts there, and not at the model's length.
+    model.tokenizer.init_kwargs.pop("max_length", None)
     temporary, final = run.path("train", ".model.tmp"), run.path("train", "model")
     shutil.rmtree(temporary, ignore_errors=True)
     with full_disk_is_seen(run.path("train")):
