@@ -6,6 +6,7 @@ from typing import Any
 
 from medembed.recipe import ModelRecipe
 from medembed.run import Record, Run, sha256
+from medembed.tasks import task_name
 
 
 def model_recipe(base: Path, tasks: list[str], **evaluate: Any) -> ModelRecipe:
@@ -27,5 +28,7 @@ def trained(recipe: ModelRecipe, folder: Path, model: Path) -> Run:
     with run.locked():
         shutil.copytree(model, run.path("train", "model"))
         weights = {"model/model.safetensors": sha256(model / "model.safetensors")}
-        run.perform("train", "trained", lambda: Record(stage="train", outputs=weights))
+        compared = {task_name(task): {"queries": 0, "passages": 0} for task in recipe.evaluate.tasks}
+        facts = {"checks": {"tasks": compared}}
+        run.perform("train", "trained", lambda: Record(stage="train", outputs=weights, facts=facts))
     return run
