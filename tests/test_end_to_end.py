@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from medembed.publish.cards import model_card
 from medembed.run import sha256
 from tests.fixtures.beir import write_beir
 from tests.fixtures.hub import Hub
@@ -57,13 +58,17 @@ class Bench:
         process.wait()
 
     def artifacts(self) -> dict[str, str]:
-        """Every published file by hash; of the manifest all but `measured`, which a clock may change."""
+        """Every published file by hash; of the manifest all but `measured`, which a clock may change, and the card without it."""
         found = {}
         for path in sorted((self.folder / "hub").rglob("*")):
             if path.name == "provenance.json":
                 manifest = json.loads(path.read_text())
                 del manifest["measured"]
                 found[str(path.relative_to(self.folder))] = json.dumps(manifest, sort_keys=True)
+            elif path.name == "README.md" and path.parent.name == "model":
+                manifest = json.loads((path.parent / "provenance.json").read_text())
+                assert path.read_text() == model_card(manifest)
+                found[str(path.relative_to(self.folder))] = model_card(manifest | {"measured": {}})
             elif path.is_file():
                 found[str(path.relative_to(self.folder))] = sha256(path)
         return found
