@@ -25,5 +25,6 @@ def languages(manifest: Mapping[str, Any] | None) -> list[str]:
     return codes or ["en"]
 
 
-def on_hub(name: Any) -> bool:
+def is_on_hub(name: Any) -> bool:
+    """Whether this names a repository."""
     return isinstance(name, str) and bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) and not is_local(name)

@@ -7,7 +7,7 @@ from typing import Any
 from medembed import licences
 from medembed.provenance import licences_of
 from medembed.publish.cards.energy import estimate
-from medembed.publish.cards.metadata import languages, licence, on_hub
+from medembed.publish.cards.metadata import is_on_hub, languages, licence
 from medembed.publish.cards.rendering import as_yaml, render
 from medembed.report import METRICS, VERDICTS
 
@@ -93,12 +93,12 @@ def eval_results(manifest: Mapping[str, Any]) -> dict[str, str]:
 def _metadata(
     manifest: Mapping[str, Any], base: str, dataset: str, results: Mapping[str, Any], *, late: bool
 ) -> dict[str, Any]:
-    datasets = [name for name in (dataset, _published(manifest["upstream"])) if on_hub(name)]
+    datasets = [name for name in (dataset, _published(manifest["upstream"])) if is_on_hub(name)]
     kind = ["multi-vector", "ColBERT", "late-interaction"] if late else ["text-embeddings-inference"]
     return {
         **licence(manifest["license"]),
         "language": languages(manifest["upstream"]),
-        **({"base_model": base, "base_model_relation": "finetune"} if on_hub(base) else {}),
+        **({"base_model": base, "base_model_relation": "finetune"} if is_on_hub(base) else {}),
         **({"datasets": datasets[:1]} if datasets else {}),
         "library_name": "sentence-transformers",
         "pipeline_tag": "feature-extraction" if late else "sentence-similarity",

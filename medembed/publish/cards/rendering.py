@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from medembed import resources
 from medembed.errors import InputError
+from medembed.publish.cards.metadata import is_on_hub
 from medembed.rows import encodable
 
 NOT_RECORDED = Markup("not recorded")
@@ -38,25 +39,22 @@ def render(kind: str, manifest: Mapping[str, Any], **known: Any) -> str:
     """
     repo, commit = manifest["recipe"]["publish"].get("repo"), manifest["medembed"]["commit"]
     try:
-        text = (
-            _environment()
-            .get_template(f"{kind}.md.jinja")
-            .render(
-                m=manifest,
-                absent=None,
-                recipe=as_yaml(manifest["recipe"]),
-                repo=repo,
-                loaded_from=repo or f"./{manifest['name']}",
-                source=SOURCE,
-                commit=(commit or "").removesuffix("-dirty"),
-                changed=(commit or "").endswith("-dirty"),
-                **known,
-            )
+        template = _environment().get_template(f"{kind}.md.jinja")
+        card = template.render(
+            m=manifest,
+            absent=None,
+            recipe=as_yaml(manifest["recipe"]),
+            repo=repo,
+            loaded_from=repo or f"./{manifest['name']}",
+            source=SOURCE,
+            commit=(commit or "").removesuffix("-dirty"),
+            changed=(commit or "").endswith("-dirty"),
+            **known,
         )
     except Exception as error:  # a template is a program: whatever it may raise
         mend = "Mend the template. Nothing was published; the model and its results are untouched."
         raise InputError.of(f"the card cannot be written: {type(error).__name__}", _where(error, kind), mend) from error
-    return encodable(text).strip("\n") + "\n"
+    return encodable(card).strip("\n") + "\n"
 
 
 def as_yaml(value: Any) -> str:
@@ -73,21 +71,20 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters: list[Callable[..., Any]] = [
-        text,
-        code,
-        verbatim,
-        python,
-        fenced,
-        linked,
-        on_hub,
-        counted,
-        listed,
-        versions,
+    texts: list[Callable[..., Any]] = [text, code, verbatim, python, fenced, linked, on_hub]
+    several: list[Callable[..., Any]] = [counted, listed, versions, entries, objects, settings]
+    numbers: list[Callable[..., Any]] = [
+        points,
+        signed,
+        difference,
+        p_value,
+        number,
+        percent,
+        exact,
+        size,
+        bytes_of_a_million,
     ]
-    filters += [entries, objects, points, signed, difference, p_value, number, percent, exact, size]
-    filters += [bytes_of_a_million, settings]
-    environment.filters |= {each.__name__: each for each in filters}
+    environment.filters |= {each.__name__: each for each in (*texts, *several, *numbers)}
     return environment
 
 
@@ -146,8 +143,7 @@ def linked(label: Any, address: Any) -> Markup:
 
 def on_hub(name: Any, kind: str = "") -> Markup:
     """The name of a repository with a link to it; of anything else the name."""
-    is_repo = isinstance(name, str) and re.fullmatch(r"[\w.-]+/[\w.-]+", name)
-    return linked(name, f"https://huggingface.co/{kind}{name}" if is_repo else None)
+    return linked(name, f"https://huggingface.co/{kind}{name}" if is_on_hub(name) else None)
 
 
 def fenced(value: Any, language: str = "") -> Markup:
