@@ -233,7 +233,10 @@ def test_a_result_in_a_folder_names_no_repository() -> None:
     "measured, kwh",
     [
         ({"seconds": 3600, "device": "NVIDIA H100 80GB HBM3", "processes": 8}, 5.6),
-        ({"seconds": 3600, "device": "NVIDIA H100 PCIe", "processes": 1}, 0.4),
+        ({"seconds": 3600, "device": "NVIDIA H100 PCIe", "processes": 1}, 0.35),
+        ({"seconds": 3600, "device": "NVIDIA H100 NVL", "processes": 1}, 0.4),
+        ({"seconds": 3600, "device": "NVIDIA A100-SXM4-80GB", "processes": 1}, 0.4),
+        ({"seconds": 3600, "device": "NVIDIA A100-PCIE-40GB", "processes": 1}, 0.25),
         ({"seconds": 7200, "device": "NVIDIA L4", "processes": 1}, 0.144),
         ({"seconds": 3600, "device": "NVIDIA L40S", "processes": 1}, 0.35),
         ({"seconds": 3600, "device": "CPU", "processes": 2, "threads": 4}, 0.056),

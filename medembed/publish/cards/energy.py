@@ -5,23 +5,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# The power that a device is rated for, in watts, by what its driver calls it; from the makers' data sheets. The first that fits counts.
+# The power that a device is rated for, in watts, by what its driver calls it, as published specifications have it (November 2026). What
+# is not among these is not estimated.
 WATTS = {
-    r"B200": 1000,
-    r"H[12]00.*(PCIe|NVL)": 400,
-    r"H[12]00": 700,
-    r"A100-PCI": 300,
-    r"A100": 400,
-    r"L40S": 350,
-    r"L4\b": 72,
-    r"A10\b": 150,
-    r"A10G|A40|A6000|6000 Ada|L40\b|V100": 300,
-    r"T4\b": 70,
-    r"RTX 5090": 575,
-    r"RTX 4090": 450,
-    r"RTX 3090": 350,
+    r"\bB200\b": 1000,
+    r"\bH100 PCIe": 350,
+    r"\bH100 NVL": 400,
+    r"\bH100 .*HBM3": 700,
+    r"\bH200 NVL": 600,
+    r"\bA100-SXM": 400,
+    r"\bA100-PCIE-40GB": 250,
+    r"\bA100 80GB PCIe": 300,
+    r"\bL40S\b": 350,
+    r"\b(L40|A40)\b": 300,
+    r"\bL4\b": 72,
+    r"\bT4\b": 70,
+    r"\bRTX 5090\b": 575,
+    r"\bRTX 4090\b": 450,
 }
-WATTS_OF_A_THREAD = 7  # of a CPU: what servers' processors are rated for, by their cores
+WATTS_OF_A_THREAD = (
+    7  # of a CPU: an assumption of ours, of the order of what servers' processors are rated for by their cores
+)
 
 
 @dataclass(frozen=True)
