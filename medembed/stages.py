@@ -49,7 +49,8 @@ def check(recipes: list[Recipe]) -> None:
             looks += [partial(models.resolve, model) for model in recipe.models]
             looks.append(partial(check_tasks, recipe.evaluate))
             looks.append(partial(check_peers, recipe))
-            looks.append(partial(export.check, recipe))
+            if recipe.export:
+                looks.append(partial(export.check, recipe))
         looks += [partial(gates.check, recipe), partial(publish.look, recipe)]
     all_told(looks)
 
