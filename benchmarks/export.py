@@ -42,7 +42,7 @@ def main() -> None:
         texts = _texts(folder, length, options.texts)
         times = _raced(contestants, texts, options.rounds)
         if not options.without_fastembed:
-            times |= _fastembed(folder, texts, options)
+            times |= _fastembed(folder, texts, length, options)
         _tell(f"{length}", times, len(texts))
     one = _texts(folder, options.lengths[0], 1)
     _tell(f"{options.lengths[0]}, one text", _raced(contestants, one, 10 * options.rounds), 1)
@@ -116,7 +116,7 @@ def _openvino(path: Path, threads: int) -> Callable[[dict[str, Any]], Any]:
     return lambda inputs: request.infer({name: inputs[name] for name in names})["sentence_embedding"].copy()
 
 
-def _fastembed(folder: Path, texts: list[str], options: argparse.Namespace) -> Times:
+def _fastembed(folder: Path, texts: list[str], length: int, options: argparse.Namespace) -> Times:
     python = options.environment / "bin" / "python"
     if not python.exists():
         venv.create(options.environment, with_pip=True)
@@ -129,6 +129,7 @@ def _fastembed(folder: Path, texts: list[str], options: argparse.Namespace) -> T
         sizes = [str(it) for it in (options.batch, options.threads, options.rounds)]
         command = [python, HERE / "peers" / "fastembed_export.py", folder, path, file, *sizes]
         told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+        assert told["tokens"] == len(texts) * length, f"fastembed saw {told['tokens']} tokens: it cut texts"
         times[f"fastembed, {path}"] = told["wall"], told["cpu"]
     return times
 
@@ -195,7 +196,9 @@ def _exported(options: argparse.Namespace) -> Path:
 
     folder = Path(options.work / "exported")
     if not (folder / "modules.json").exists():
-        load().save_pretrained(str(folder), create_model_card=False)
+        model = load()
+        model.tokenizer.init_kwargs.pop("max_length", None)  # as training saves it: fastembed would cut texts there
+        model.save_pretrained(str(folder), create_model_card=False)
     files.write(load, list(files.BY_FORMAT), folder)
     return folder
 
