@@ -1,4 +1,4 @@
-"""fastembed, run by export.py in its own environment: folder, file in it, texts, batch, threads and rounds in; the best times and the tokens it saw out."""
+"""fastembed, run by export.py in its own environment: folder, file, texts, batch, threads, rounds in; the best times and the tokens out."""
 
 import json
 import sys
