@@ -26,7 +26,6 @@ from sentence_transformers.sentence_transformer.losses import (
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from medembed.errors import InputError
 from medembed.recipe import Train
 from medembed.train.data import LABEL, Rows
 from medembed.train.guide import Guided
@@ -359,11 +358,6 @@ def test_logits_are_float32_whatever_the_model_computes_in(dense: SentenceTransf
 def test_what_does_not_fit_a_loss_is_refused(said: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Train(**said)
-
-
-def test_a_dimension_that_the_embeddings_do_not_have_is_refused(dense: SentenceTransformer) -> None:
-    with pytest.raises(InputError, match="have 32 dimensions: there are no first 64"):
-        loss_of(Train(matryoshka=[64, 16]), dense, rows())
 
 
 @pytest.mark.parametrize(
