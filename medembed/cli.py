@@ -7,24 +7,21 @@ finished (the same command goes on), 130 stopped by Ctrl-C, 143 training stopped
 import json
 import logging
 import os
-import shutil
 import sys
 import traceback
 import warnings
-from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from medembed import __version__, report, resources, stages
 from medembed.commit import commit
-from medembed.errors import Fault, InputError, MedEmbedError, Stopped
+from medembed.errors import InputError, MedEmbedError, Stopped
+from medembed.jobs import Executor, Job, chain, check_stage, echo, generate_in_shards, perform
 from medembed.leaderboard.cli import app as leaderboard
-from medembed.recipe import DatasetRecipe, ModelRecipe, Recipe, contradictions
-from medembed.recipe_file import dataset_recipe_of, load
-from medembed.run import Record, Run
+from medembed.recipe import DatasetRecipe
+from medembed.recipe_file import load
 
 app = typer.Typer(
     help="""Build, prove and publish medical embedding models. A recipe is one YAML file; it makes one dataset or one model.
@@ -57,23 +54,7 @@ RunDir = Annotated[
 Endpoint = Annotated[
     list[str] | None, typer.Option(metavar="URL", help="Ask this server, not the recipe's. May be repeated.")
 ]
-Executor = Literal["local", "slurm", "ray"]
 ConfigFile = Annotated[Path | None, typer.Option(metavar="YAML", help="A launch config of Accelerate.")]
-
-
-@dataclass
-class Job:
-    """One recipe in its run folder."""
-
-    path: Path
-    overrides: tuple[str, ...]
-    recipe: Recipe
-    run: Run
-
-    @classmethod
-    def of(cls, path: Path, overrides: list[str] | None, run_dir: Path | None) -> "Job":
-        recipe = load(path, tuple(overrides or ()))
-        return cls(path, tuple(overrides or ()), recipe, Run(recipe, run_dir))
 
 
 @app.callback(invoke_without_command=True)
@@ -89,7 +70,7 @@ def _start(
 @app.command()
 def validate(recipe: RecipePath, overrides: Overrides = None) -> None:
     """Check a recipe, and the dataset's recipe that it names: every fault at once, with its line. Starts nothing."""
-    for job in _chain(recipe, overrides):
+    for job in chain(recipe, overrides):
         typer.echo(f"{job.path}: {job.recipe.kind} {job.recipe.name}: {', '.join(stages.stages_of(job.recipe))}")
 
 
@@ -117,7 +98,7 @@ def generate(
     """Notes → pairs, by an LLM behind a text-generation-inference endpoint."""
     limited = [] if limit is None else [f"generate.limit={limit}"]
     job = Job.of(recipe, [*(overrides or []), *_asking(endpoint), *limited], run_dir)
-    _asks("generate", job)
+    check_stage("generate", job)
     assert isinstance(job.recipe, DatasetRecipe)
     if tasks and not executor:
         raise InputError.of("does nothing alone", "--tasks", "Say by whom they are run: `--executor local`.")
@@ -128,21 +109,21 @@ def generate(
 
         typer.echo(estimate(job.recipe, job.run, tokens_per_second))
     elif executor is None:
-        _perform("generate", job)
+        perform("generate", job)
     else:
-        _generate_in_shards(job, executor, tasks or 4)
+        generate_in_shards(job, executor, tasks or 4)
 
 
 @app.command()
 def curate(recipe: RecipePath, overrides: Overrides = None, run_dir: RunDir = None) -> None:
     """Pairs → clean pairs: filters, rejects with reasons, split by note."""
-    _perform("curate", Job.of(recipe, overrides, run_dir))
+    perform("curate", Job.of(recipe, overrides, run_dir))
 
 
 @app.command()
 def mine(recipe: RecipePath, overrides: Overrides = None, run_dir: RunDir = None) -> None:
     """Pairs → triplets with hard negatives."""
-    _perform("mine", Job.of(recipe, overrides, run_dir))
+    perform("mine", Job.of(recipe, overrides, run_dir))
 
 
 @app.command()
@@ -150,7 +131,7 @@ def train(
     recipe: RecipePath, overrides: Overrides = None, run_dir: RunDir = None, config_file: ConfigFile = None
 ) -> None:
     """Triplets → model: measures the base, then trains. The same as `accelerate launch -m medembed.train RECIPE`."""
-    _perform("train", Job.of(recipe, overrides, run_dir), config_file)
+    perform("train", Job.of(recipe, overrides, run_dir), config_file)
 
 
 @app.command()
@@ -196,7 +177,7 @@ def evaluate(
     if model is None:
         if recipe is None or named or benchmark:
             raise InputError.of("takes a recipe, or `--model` with `--tasks` or `--benchmark`", "evaluate")
-        _echo(report.results(_perform("evaluate", Job.of(recipe, overrides, run_dir))))
+        echo(report.results(perform("evaluate", Job.of(recipe, overrides, run_dir))))
         return
     if recipe is not None or bool(named) == bool(benchmark):
         raise InputError.of("takes `--tasks` or `--benchmark`, one of the two, and no recipe", "--model")
@@ -211,7 +192,7 @@ def evaluate(
         allow_remote_code=allow_remote_code,
         again=overwrite,
     )
-    _echo(report.scores(f"{measured.model.name}@{measured.model.revision}", summary(measured)))
+    echo(report.scores(f"{measured.model.name}@{measured.model.revision}", summary(measured)))
 
 
 @app.command()
@@ -255,7 +236,7 @@ def export(recipe: RecipePath, overrides: Overrides = None, run_dir: RunDir = No
 
     What loses more than the recipe allows is kept in the run folder and not published.
     """
-    _perform("export", Job.of(recipe, overrides, run_dir))
+    perform("export", Job.of(recipe, overrides, run_dir))
 
 
 @app.command()
@@ -289,7 +270,7 @@ def publish(
     options = [f"publish.{key}={json.dumps(value)}" for key, value in said.items() if value is not None]
     job = Job.of(recipe, [*(overrides or []), *_going_to(to), *options], run_dir)
     if not (dry_run or candidate):
-        _perform("publish", job)
+        perform("publish", job)
         return
     from medembed.publish import plan, propose
 
@@ -297,7 +278,7 @@ def publish(
         for path, size, action in plan(job.recipe, job.run):
             typer.echo(f"{action:10s} {size:>13,d}  {path}")
     else:
-        _echo(
+        echo(
             f"candidate  {job.recipe.publish.repo}; in the recipe, for the release: `candidate: {propose(job.recipe, job.run)}`"
         )
 
@@ -326,7 +307,7 @@ def promote(
         told, where = promote(recipe, only_try=dry_run), f"{recipe.publish.repo} {recipe.publish.tag}"
         for path, action in told.changes.items():
             typer.echo(f"{action:10s} {path}")
-        _echo(f"promote    {where}: {told.proof}; {f'main is {told.commit}' if told.commit else 'nothing was changed'}")
+        echo(f"promote    {where}: {told.proof}; {f'main is {told.commit}' if told.commit else 'nothing was changed'}")
     if not named:
         typer.echo("promote    no recipe names a candidate")
 
@@ -343,12 +324,12 @@ def run(
 
     Overrides that begin with `dataset.` go to that dataset's recipe: `dataset.mine.negatives=2`.
     """
-    jobs = _chain(recipe, overrides, endpoint, run_dir)
+    jobs = chain(recipe, overrides, _asking(endpoint), run_dir)
     stages.check([job.recipe for job in jobs])
     for job in jobs:
         for stage in stages.stages_of(job.recipe):
-            _perform(stage, job, config_file)
-    _echo(report.ending([job.run for job in jobs]))
+            perform(stage, job, config_file)
+    echo(report.ending([job.run for job in jobs]))
 
 
 @recipes_app.command("list")
@@ -365,101 +346,7 @@ def copy_recipe(
     to: Annotated[Path, typer.Argument(help="A folder of yours.")] = Path(),
 ) -> None:
     """Copy a recipe, or a folder of them with its data, to make it yours."""
-    known = resources.recipes()
-    folders = {recipe.rpartition("/")[0]: path.parent for recipe, path in known.items()}
-    if (source := (known | folders).get(name.strip("/"))) is None:
-        raise InputError.of(f"there is no recipe {name!r}", mend="`medembed recipes list` shows them.")
-    if any(path.suffix != ".yaml" for path in source.parent.iterdir()):
-        source = source.parent if source.is_file() else source  # it stands on data that lies beside it
-    target = to / source.name
-    if target.exists():
-        raise InputError.of("stands already", str(target), "Remove it, or copy to another folder.")
-    try:
-        to.mkdir(parents=True, exist_ok=True)
-        copied = shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
-    except OSError as error:
-        raise InputError.of(f"cannot be written: {error.strerror}", str(to), "Copy to another folder.") from error
-    typer.echo(str(copied))
-
-
-# ---- what the commands share -----------------------------------------------------------------------------------------
-
-
-def _chain(
-    path: Path, overrides: list[str] | None, endpoint: list[str] | None = None, run_dir: Path | None = None
-) -> list[Job]:
-    """The recipe's job, after that of the dataset's recipe where it names one; the faults of both are told together."""
-    mine = [text for text in overrides or [] if not text.startswith("dataset.")]
-    theirs = [text.removeprefix("dataset.") for text in overrides or [] if text.startswith("dataset.")] + _asking(
-        endpoint
-    )
-    jobs: list[Job] = []
-    faults: list[Fault] = []
-    first = dataset_recipe_of(path, tuple(mine))
-    for each, values in [(Path(os.path.relpath(first)), theirs), (path, mine)] if first else [(path, mine + theirs)]:
-        try:
-            jobs.append(Job.of(each, values, run_dir))
-        except InputError as error:
-            faults += error.faults
-    if any(text.startswith("name=") for text in theirs if first):
-        faults.append(
-            Fault("the name of a dataset is set in its own recipe: by it the model finds the data", "dataset.name")
-        )
-    match [job.recipe for job in jobs]:
-        case [DatasetRecipe() as dataset, ModelRecipe() as model]:
-            faults += [Fault(f"`{key}`: {what}", str(path)) for key, what in contradictions(dataset, model)]
-        case [_, _]:
-            faults.append(Fault("`data.dataset`: is not the recipe of a dataset", str(path)))
-    if faults:
-        raise InputError(*faults)
-    for job in jobs[:-1]:
-        job.run.folder = jobs[-1].run.folder.parent / job.recipe.name
-    return jobs
-
-
-def _perform(stage: str, job: Job, config_file: Path | None = None) -> Record:
-    """Do one stage of a job and tell in a line what it did, or that it was done."""
-    _asks(stage, job)
-    skipped: list[Record] = []
-    if stage == "train":
-        from medembed.train.launch import launch
-
-        if (record := stages.done(stage, job.recipe, job.run)) is None:
-            launch(job.path, job.overrides, job.run.folder, config_file)
-            record = job.run.finished(stage)
-        else:
-            skipped.append(record)
-    else:
-        record = stages.perform(stage, job.recipe, job.run, skipped.append)
-    _echo(report.line(record, skipped=bool(skipped)))
-    return record
-
-
-def _generate_in_shards(job: Job, executor: Executor, tasks: int) -> None:
-    """Ask by several tasks, and merge; on Slurm both are only submitted."""
-    assert isinstance(job.recipe, DatasetRecipe)
-    try:
-        from medembed.generate import shards
-
-        if executor == "ray":
-            import_module("ray")
-    except ImportError as error:
-        extra = "ray" if executor == "ray" else "executors"
-        what, mend = f"the package {error.name} is not installed", f"Install it: `pip install 'medembed[{extra}]'`."
-        raise InputError.of(what, f"--executor {executor}", mend) from error
-    if stages.done("generate", job.recipe, job.run) or shards.ask_in_shards(job.recipe, job.run, executor, tasks):
-        shards.gather(job.recipe, job.run)
-        _perform("generate", job)
-        shards.deliver(job.recipe, job.run)
-    else:
-        _echo(
-            f"generate   {tasks} tasks and their merge are submitted; the same command submits again what did not end"
-        )
-
-
-def _asks(stage: str, job: Job) -> None:
-    if stage not in stages.stages_of(job.recipe):
-        raise InputError.of(f"a {job.recipe.kind} recipe without such a section has no stage `{stage}`", str(job.path))
+    typer.echo(str(resources.copy_recipe(name, to)))
 
 
 def _asking(endpoints: list[str] | None) -> list[str]:
@@ -472,12 +359,6 @@ def _going_to(place: str | None) -> list[str]:
     is_folder = place.startswith((".", "/", "~"))
     repo, folder = ("null", place) if is_folder else (place, "null")
     return [f"publish.repo={repo}", f"publish.folder={folder}"]
-
-
-def _echo(text: str) -> None:
-    """Print below a progress bar that may stand on the line."""
-    sys.stderr.flush()
-    typer.echo(text)
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from medembed import resources
-from medembed.cli import _chain
 from medembed.errors import InputError
+from medembed.jobs import chain
 from medembed.recipe import DatasetRecipe, ModelRecipe
 from medembed.recipe_file import load
 
@@ -188,7 +188,7 @@ def test_only_what_is_a_path_is_taken_for_one(write) -> None:
 )
 def test_a_model_that_contradicts_its_dataset_is_refused(values: list[str], says: str) -> None:
     with pytest.raises(InputError, match=says):
-        _chain(resources.folder("recipes") / "quickstart" / "model.yaml", values)
+        chain(resources.folder("recipes") / "quickstart" / "model.yaml", values)
 
 
 def test_every_recipe_that_comes_along_is_valid() -> None:
