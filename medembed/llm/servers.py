@@ -21,6 +21,7 @@ from medembed.errors import InputError, MedEmbedError, RunError
 from medembed.llm.outcomes import Failure, Reply, pause, read_completion, read_error
 from medembed.llm.request import Request
 from medembed.llm.sessions import KEY, START_UP
+from medembed.rows import as_json
 
 log = logging.getLogger(__name__)
 
@@ -202,7 +203,7 @@ async def who(http: httpx2.AsyncClient, url: str) -> Identity:
 
 
 async def get_json(http: httpx2.AsyncClient, url: str) -> Any:
-    """The JSON at `url`; None when there is none.
+    """The JSON at `url`, of texts that UTF-8 can write; None when there is none.
 
     Raises:
         InputError: the server cannot be reached, refuses the key, or is not ready.
@@ -217,7 +218,7 @@ async def get_json(http: httpx2.AsyncClient, url: str) -> Any:
     if response.status_code >= 500:
         raise InputError.of(f"is not ready: it answers {response.status_code}", url, "Wait until its model is loaded.")
     try:
-        return response.json() if response.is_success else None
+        return json.loads(as_json(response.json())) if response.is_success else None
     except (ValueError, RecursionError):
         return None
 

@@ -37,6 +37,13 @@ def test_tgi_says_its_model_its_commit_and_its_limits():
     assert client.endpoints[0].window == 7
 
 
+def test_a_name_that_utf_8_cannot_write_is_known_by_one_that_it_can():
+    with TGI() as tgi:
+        tgi.model = "org/half-\ud83d"
+        client, _ = identities(tgi)
+    assert client.model == f"org/half-?@{tgi.sha}"
+
+
 def test_the_least_that_any_endpoint_states_is_the_limit_of_all():
     with TGI(dialect="openai") as one, TGI(dialect="openai", max_total_tokens=2048) as other:
         client, _ = identities(one, other)
