@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medembed.publish.cards import Table, dataset_card, eval_results, model_card
+from tests.publish.runs import CURATED
 
 CARDS = Path(__file__).parent / "cards"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -375,54 +376,11 @@ def _exported() -> dict[str, Any]:
 
 def _curated() -> dict[str, Any]:
     removed = {"queries": {"query match": 1, "n-gram": 0}, "passages": {"n-gram": 1}}
-    return {
-        "unusable": {"not JSON": 1},
-        "filters": [
-            {
-                "filter": "duplicates",
-                "settings": {"near": 0.85, "normalised": True, "of": ["pairs"]},
-                "passages removed": 0,
-                "pairs removed": 2,
-                "reasons": {"near-duplicate": 2},
-            },
-            {
-                "filter": "phi",
-                "settings": {"policy": "redact"},
-                "passages removed": 0,
-                "pairs removed": 0,
-                "reasons": {},
-            },
-            {
-                "filter": "decontaminate",
-                "settings": {"tasks": ["NFCorpus"], "ngram": 8},
-                "passages removed": 1,
-                "pairs removed": 1,
-                "reasons": {"decontaminate: NFCorpus": 2},
-            },
-        ],
-        "phi": {
-            "policy": "redact",
-            "engine": "presidio-analyzer 2.2.366",
-            "names": "patterns only",
-            "found": {"name": 3, "date": 11},
-            "remaining": {"date": 1},
-            "direct": ["name", "phone"],
-        },
-        "decontaminate": {
-            "tasks": {
-                "NFCorpus": {
-                    "revision": COMMIT,
-                    "queries": 323,
-                    "passages": 3633,
-                    "boilerplate": 21,
-                    "removed": removed,
-                }
-            },
-            "ngram": 8,
-            "boilerplate": 3,
-            "near": 0.95,
-            "retriever": OTHER,
-        },
+    task = {"revision": COMMIT, "queries": 323, "passages": 3633, "boilerplate": 21, "removed": removed}
+    settings = {"ngram": 8, "boilerplate": 3, "near": 0.95, "retriever": OTHER}
+    return CURATED | {
+        "phi": CURATED["phi"] | {"remaining": {"date": 1}},
+        "decontaminate": {"tasks": {"NFCorpus": task}} | settings,
     }
 
 

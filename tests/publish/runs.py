@@ -17,7 +17,7 @@ SECRET_TEXT = "Zyxomine was started"  # stands in every note: must never reach a
 GENERATOR = "meta-llama/Llama-3.3-70B-Instruct"
 
 
-PHI = {
+PHI: dict[str, Any] = {
     "policy": "redact",
     "engine": "presidio-analyzer 2.2.366",
     "names": "patterns only",
@@ -25,7 +25,7 @@ PHI = {
     "remaining": {},
     "direct": ["name", "phone"],
 }
-CURATED = {
+CURATED: dict[str, Any] = {
     "unusable": {"not JSON": 1},
     "filters": [
         {
