@@ -136,8 +136,11 @@ def _told(found: Duel) -> dict[str, Any]:
 
 
 def _draw(found: list[Contestant], run: Run) -> dict[str, str]:
-    """The picture of quality against size, where it can be drawn; file → sha256."""
-    drawn = draw_compressed(run.path("evaluate", "compressed"), {it.name: it.costs.by_form for it in found})
+    """The picture of quality against size, where there are several sizes and it can be drawn; file → sha256."""
+    measured = {it.name: it.costs.by_form for it in found}
+    if all(len(forms) < 2 for forms in measured.values()):
+        return {}
+    drawn = draw_compressed(run.path("evaluate", "compressed"), measured)
     return {path.name: sha256(path) for path in drawn}
 
 

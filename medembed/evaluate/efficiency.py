@@ -56,7 +56,7 @@ def speed(model: "Encoder") -> dict[str, Any]:
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(model.device)
     told: dict[str, Any] = {
-        "device": torch.cuda.get_device_name(model.device) if on_gpu else f"CPU, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name(model.device) if on_gpu else f"CPU, threads: {torch.get_num_threads()}",
         "embeddings_per_second": {str(size): round(_rate(model, size), 1) for size in BATCH_SIZES},
     }
     if on_gpu:

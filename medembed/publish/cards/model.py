@@ -154,9 +154,9 @@ def _is_plain(embeds: Mapping[str, Any]) -> bool:
 
 
 def _by_dimensions(compressed: list[dict[str, Any]]) -> dict[int, dict[str, dict[str, Any]]]:
-    """The forms that embeddings were measured in: dimensions → precision → what it takes and gives."""
+    """The forms that embeddings were measured in: dimensions → precision → what it takes and gives; none where the whole stands alone."""
     found: dict[int, dict[str, dict[str, Any]]] = {}
-    for form in compressed:
+    for form in compressed if len(compressed) > 1 else []:
         found.setdefault(form["dimensions"], {})[form["precision"]] = form
     return found
 
