@@ -10,7 +10,7 @@ FAST = tests/test_recipe.py tests/test_run.py tests/curate tests/mine tests/trai
 export TOKENIZERS_PARALLELISM = false
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: quickstart test check check-workflows format test-docs test-minimum test-newest accelerate-smoke dist wheel-smoke release-tag \
+.PHONY: quickstart test test-long check check-workflows format test-docs test-minimum test-newest accelerate-smoke dist wheel-smoke release-tag \
 	release-notes leaderboard-page release-hub release-github release-dry-run clean
 
 quickstart: OMP_NUM_THREADS =
@@ -18,7 +18,10 @@ quickstart: $(INSTALLED)
 	HF_HUB_OFFLINE=1 $(BIN)/medembed run recipes/quickstart/model.yaml
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not long"
+
+test-long: $(INSTALLED)  # the rest: minutes each
+	$(BIN)/python -m pytest -m long
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ from tests.fixtures.beir import write_beir
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "evaluate.py"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_benchmark_measures_all_contestants_and_their_scores_agree(tiny_model: Path, tmp_path: Path) -> None:
     options = [f"--model={tiny_model}", "--batch-sizes", "4", f"--work={tmp_path / 'work'}", "--tasks"]
     command = [sys.executable, str(BENCHMARK), *options, str(write_beir(tmp_path / "mine"))]

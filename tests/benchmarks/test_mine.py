@@ -11,7 +11,7 @@ pytest.importorskip("faiss")
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "mine.py"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_benchmark_measures_all_contestants_that_need_no_environment(tmp_path: Path) -> None:
     sizes = ["--passages=300", "--queries=40", "--vectors=4000", "--searches=50", f"--work={tmp_path}"]
     done = subprocess.run(

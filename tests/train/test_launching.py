@@ -71,7 +71,7 @@ def _training(started: subprocess.Popen[str]) -> list[psutil.Process]:
     return [each for each in family if not each.children() and "medembed.train" in each.cmdline()]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_one_process_whose_launcher_is_stopped_or_killed_stops_too_and_goes_on_to_the_same_weights(
     bench: Bench, undisturbed: Callable[[int], Done]
 ) -> None:
@@ -95,7 +95,7 @@ def test_one_process_whose_launcher_is_stopped_or_killed_stops_too_and_goes_on_t
     _assert_same(bench, "one", undisturbed(1))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_stop_when_one_of_them_or_the_command_is_told_to_and_go_on_to_the_same_weights(
     bench: Bench, undisturbed: Callable[[int], Done]
 ) -> None:
@@ -128,7 +128,7 @@ def _assert_same(bench: Bench, run: str, undisturbed: Done) -> None:
     assert not (bench.folder / run / "train" / "checkpoints").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_machines_train_as_two_processes_of_one(bench: Bench, undisturbed: Callable[[int], Done]) -> None:
     """Two launches on 127.0.0.1, each with a rank of its own, as the head of multi_node.yaml has it."""
     with socket.socket() as free:

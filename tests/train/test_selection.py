@@ -141,7 +141,7 @@ def test_checkpoints_between_two_measurements_are_passed_over(
     assert list(told["checkpoints"]) == ["6", "12"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_killed_between_checkpoints_choose_the_weights_of_an_undisturbed_run(
     bench: Bench, tmp_path: Path
 ) -> None:
