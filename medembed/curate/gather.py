@@ -1,6 +1,7 @@
 """What curate starts from: generated pairs, labelled pairs, more passages in; one table of pairs, one of passages, one of rejects out.
 
-Passages of notes come first, then the positives of labelled pairs, then the recipe's `corpus`. A passage that comes twice stands once.
+Passages of notes come first, then the positives of labelled pairs, then the recipe's `corpus`. A passage that comes twice stands once, with
+the note that it came from first; so do all pairs of it: the split, which goes by notes, must not tear them apart.
 """
 
 from pathlib import Path
@@ -24,19 +25,22 @@ def gather(recipe: DatasetRecipe, run: Run, folder: Path) -> None:
         tables.writing(folder / "pairs.parquet", PAIRS) as add_pair,
         tables.rejecting(folder / "rejects.parquet") as (reject, counts),
     ):
-        seen: set[str] = set()
+        note_of: dict[str, str] = {}  # of each passage
 
         def once(passage: Row) -> None:
-            if passage["passage_id"] not in seen:
-                seen.add(passage["passage_id"])
+            if passage["passage_id"] not in note_of:
+                note_of[passage["passage_id"]] = passage["note_id"]
                 add_passage(passage)
+
+        def with_its_passage(pair: Row) -> None:
+            add_pair(pair | {"note_id": note_of[pair["passage_id"]]})
 
         if recipe.generate:
             for passage in tables.rows(run.path("generate", "corpus.parquet")):
                 once(passage)
             for pair in tables.rows(run.path("generate", "pairs.parquet")):
                 rows += 1
-                add_pair(pair)
+                with_its_passage(pair)
         for source in recipe.pairs:
             for row in read_rows(source):
                 rows += 1
@@ -44,8 +48,8 @@ def gather(recipe: DatasetRecipe, run: Run, folder: Path) -> None:
                     reject(row)
                     continue
                 pair, passage = labelled(row)
-                add_pair(pair)
                 once(passage)
+                with_its_passage(pair)
         for more in recipe.corpus:
             for row in read_rows(more):
                 if isinstance(row, Reject):

@@ -116,6 +116,13 @@ def test_a_share_of_notes_is_held_back_and_their_rows_stay_together(tmp_path: Pa
     assert train and dev and not train & dev and len(train | dev) == 10
 
 
+def test_a_passage_that_several_notes_share_is_in_one_split(tmp_path: Path) -> None:
+    shared = [{"query": f"who asks {n}", "positive": "See the leaflet.", "note_id": f"note {n}"} for n in range(20)]
+    _, run = curate(tmp_path, GOOD + shared, split={"dev": 0.5}, curate=["duplicates"])
+    train, dev = (set(run.read("curate", f"pairs-{split}")["passage_id"].to_pylist()) for split in ("train", "dev"))
+    assert train and dev and not train & dev and len(train | dev) == 41
+
+
 def test_when_no_pair_is_left_the_rejects_say_why(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"rejects.parquet there says"):
         curate(tmp_path, GOOD, curate=[{"length": {"query": [50, 60]}}])
