@@ -1,13 +1,12 @@
 """How well each query finds its own positive: pairs and passages on disk in; a rank and a score for each pair out.
 
-Passages that say the same count once, and what else answers the same query does not count against a pair. What was ranked is kept
-for this recipe's next filter with the same retriever: it asks about some of the same pairs and the same passages.
+Passages that say the same count once, and what else answers the same query does not count against a pair, but is told. What was
+ranked is kept for this recipe's next filter with the same retriever: it asks about some of the same pairs and the same passages.
 """
 
 import hashlib
 import json
 import zipfile
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,8 +18,8 @@ import pyarrow.parquet as pq
 from medembed import models, tables
 from medembed.curate.sieve import Row, Stored
 from medembed.recipe import Model
-from medembed.retrieval.embeddings import Floats, Integers, encode
-from medembed.retrieval.search import ranks_of
+from medembed.retrieval.embeddings import Embeddings, Floats, Integers, blocks, encode
+from medembed.retrieval.search import PASSAGES, ranks_of, scores_at
 from medembed.rows import content_id, fold, passage_input
 from medembed.run import replacing
 
@@ -31,7 +30,8 @@ class Ranked(NamedTuple):
     """N distinct pairs, among P distinct passages."""
 
     keys: "np.ndarray[Any, np.dtype[np.uint64]]"  # (N,) ascending
-    ranks: Integers  # (N,) 1: no passage scores higher than the pair's own
+    ranks: Integers  # (N,) 1: no passage scores higher than the pair's own, other answers of the same query aside
+    answers: Integers  # (N,) passages that the pairs give for the same query, the pair's own among them
     scores: Floats  # (N,) cosines
     passages: int  # P
 
@@ -48,7 +48,8 @@ def ranked(retriever: Model, stored: Stored) -> Ranked:
     """
     asked = np.unique(np.fromiter(map(_key, stored.pairs()), np.uint64))
     if not len(asked):
-        return Ranked(asked, np.empty(0, np.int64), np.empty(0, np.float32), 0)
+        none = np.empty(0, np.int64)
+        return Ranked(asked, none, none, np.empty(0, np.float32), 0)
     path = stored.scratch / f"ranks-{_made_by(retriever, stored)}.npz"
     if (found := _read(path)) is None or len(np.setdiff1d(asked, found.keys)):
         found = _ranked(retriever, stored)
@@ -73,7 +74,7 @@ def _made_by(retriever: Model, stored: Stored) -> str:
 def _read(path: Path) -> Ranked | None:
     try:
         with np.load(path, allow_pickle=False) as file:
-            return Ranked(file["keys"], file["ranks"], file["scores"], int(file["passages"]))
+            return Ranked(file["keys"], file["ranks"], file["answers"], file["scores"], int(file["passages"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # there is none, or a damaged one
         return None
 
@@ -85,20 +86,46 @@ def _ranked(retriever: Model, stored: Stored) -> Ranked:
     queries, passage_ids = (column.take(pa.array(first)) for column in asked.columns)
     positives = np.fromiter((row_of[passage_id] for passage_id in passage_ids.to_pylist()), np.int64)
 
-    folded = [content_id(fold(query)) for block in queries.chunks for query in block.to_pylist()]
-    answers: dict[str, set[int]] = defaultdict(set)  # folded query → rows of all its positives
-    for query, row in zip(folded, positives.tolist(), strict=True):
-        answers[query].add(row)
-    others = [np.array(sorted(answers[query] - {row}), np.int64) for query, row in zip(folded, positives, strict=True)]
-
     model, revision = models.load(retriever, method="dense"), models.resolve(retriever).revision
-    ranks, scores = ranks_of(
-        encode(model, revision, queries, "query", stored.cache, BATCH),  # (N, D)
-        encode(model, revision, texts, "document", stored.cache, BATCH),  # (P, D)
-        positives,
-        others,
-    )
-    return Ranked(keys, ranks, scores, len(texts))
+    embedded = encode(model, revision, queries, "query", stored.cache, BATCH)  # (N, D)
+    passages = encode(model, revision, texts, "document", stored.cache, BATCH)  # (P, D)
+    ranks, scores = ranks_of(embedded, passages, positives)
+    answers, higher = known_answers(embedded, passages, positives, scores, *_numbered(queries))
+    return Ranked(keys, ranks - higher, answers, scores, len(texts))
+
+
+def known_answers(
+    queries: Embeddings, passages: Embeddings, positives: Integers, scores: Floats, spelled: Integers, said: Integers
+) -> tuple[Integers, Integers]:
+    """Of each pair (N,): how many passages the pairs give for its query, and how many of these score higher than its own.
+
+    `positives` (N,) are rows of `passages`, `scores` (N,) theirs. Pairs of one number `said` (N,) ask the same, those of one number
+    `spelled` (N,) to the letter, and so have the same embedding: their answers are scored once, however many pairs they are.
+    """
+    answers, higher = np.ones(len(positives), np.int64), np.zeros(len(positives), np.int64)
+    for same in _groups(said):
+        known = np.unique(positives[same])
+        answers[same] = len(known)
+        for equal in _groups(spelled[same]) if len(known) > 1 else []:
+            rows = same[equal]
+            parts = [known[None, part] for part in blocks(known, PASSAGES)]
+            theirs = np.concatenate([scores_at(queries[rows[:1]], passages, part)[0] for part in parts])
+            higher[rows] = len(known) - np.searchsorted(np.sort(theirs), scores[rows], side="right")
+    return answers, higher
+
+
+def _numbered(queries: pa.ChunkedArray) -> tuple[Integers, Integers]:
+    """Numbers for queries, both (N,): equal for those that are equal to the letter, and for those that are so when folded."""
+    spelled = np.asarray(queries.combine_chunks().dictionary_encode().indices, np.int64)
+    each = (query for chunk in queries.chunks for query in chunk.to_pylist())
+    folded = np.fromiter((int(content_id(fold(query) or query), 16) for query in each), np.uint64, len(queries))
+    return spelled, np.unique(folded, return_inverse=True)[1]
+
+
+def _groups(numbers: Integers) -> list[Integers]:
+    """The places of each number."""
+    order = np.argsort(numbers, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
 
 
 def _distinct_passages(stored: Stored) -> tuple[pa.ChunkedArray, dict[str, int]]:

@@ -168,7 +168,7 @@ class RoundTrip(Strict):
 
 
 class Generic(Strict):
-    """No query that could fit any note: less than `share` of the other passages may answer it better than its own does."""
+    """No query that could fit any note: less than `share` of the other passages answer it better than its own, or are asked it too."""
 
     retriever: Model
     share: Margin = 0.05

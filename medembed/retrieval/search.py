@@ -4,7 +4,7 @@ Scores are made tile by tile (queries × passages); only those above a query's K
 `encode` give the same scores in every function here, to the last bit.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -41,22 +41,16 @@ def search(
 
 
 def ranks_of(
-    queries: Embeddings | Floats,
-    passages: Embeddings | Floats,
-    positives: Integers,
-    ignored: Sequence[Integers] | None = None,
+    queries: Embeddings | Floats, passages: Embeddings | Floats, positives: Integers
 ) -> tuple[Integers, Floats]:
     """The rank of each query's positive among all passages (1: none scores higher) and its score, both (Q,).
 
-    `positives` (Q,) are row numbers of `passages`; `ignored` are, for each query, rows that do not count (its other positives).
+    `positives` (Q,) are row numbers of `passages`.
     """
     own = scores_at(queries, passages, positives)  # (Q,)
     ranks = np.ones(len(queries), np.int64)
     for rows, _, tile in _tiles(queries, passages, PASSAGES):
         ranks[rows] += tile.count_above(own[rows])
-    for i, others in enumerate(ignored or ()):
-        theirs = scores_at(queries[i : i + 1], passages, np.unique(others)[None, :])  # (1, M)
-        ranks[i] -= np.count_nonzero(theirs > own[i])
     return ranks, own
 
 

@@ -1,18 +1,23 @@
 """Round trip and generic queries: ranks by a real retriever, fair to ties, duplicates and other answers of the same query."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from medembed import curate
 from medembed.curate import ranks
-from medembed.curate.ranks import ranked
+from medembed.curate.ranks import known_answers, ranked
 from medembed.curate.sifting import left, sift
 from medembed.errors import MedEmbedError
 from medembed.recipe import Filter, Model
+from medembed.retrieval.embeddings import on_grid
+from medembed.retrieval.search import ranks_of
 from tests.curate.rows import Row, pair, passage_of, sifted, store
 
 TEXTS = [
@@ -83,6 +88,43 @@ def test_a_query_that_many_passages_answer_better_fits_any_note(retriever: dict[
     lonely = pair(f"{TEXTS[0]} again", TEXTS[int(order[0])])  # its passage is least like what it says
     result = sifted({"generic": {"retriever": retriever, "share": 0.5}}, [*rows, lonely])
     assert result.reasons == ["query fits too many passages"] and result.rejects[0]["query"] == lonely["query"]
+
+
+def test_a_query_that_is_asked_of_many_notes_fits_any_note(retriever: dict[str, Any]) -> None:
+    rows = [own(text) for text in TEXTS]
+    asked = [pair(f"What is the diagnosis{mark}", text) for mark, text in zip("?!. …?", TEXTS, strict=True)]
+    result = sifted({"generic": {"retriever": retriever}}, [*rows, *asked])
+    assert result.pairs == rows and result.reasons == ["query fits too many passages"] * 6
+
+
+@settings(max_examples=60, deadline=None)
+@given(pairs=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=1, max_size=12), said=st.integers(1, 4))
+def test_the_answers_of_a_query_are_counted_as_a_comparison_of_all_with_all_counts_them(
+    pairs: list[tuple[int, int]], said: int
+) -> None:
+    spelled, positives = np.array(pairs).T
+    draw = np.random.default_rng(0)
+    texts, passages = (on_grid(draw.standard_normal((n, 8)).astype(np.float32)) for n in (4, 6))
+    queries = texts[spelled]
+    _, scores = ranks_of(queries, passages, positives)
+    answers, higher = known_answers(queries, passages, positives, scores, spelled, spelled % said)
+    for row, (query, _) in enumerate(pairs):
+        known = {passage for other, passage in pairs if other % said == query % said}
+        assert answers[row] == len(known)
+        theirs = queries[row].astype(np.float64) @ passages[sorted(known)].astype(np.float64).T
+        assert higher[row] == (theirs > scores[row]).sum()
+
+
+def test_a_query_of_very_many_pairs_takes_no_more_memory_than_any_other_pairs() -> None:
+    passages = on_grid(np.random.default_rng(0).standard_normal((20_000, 16)).astype(np.float32))
+    queries, positives, one = np.repeat(passages[:1], 20_000, axis=0), np.arange(20_000), np.zeros(20_000, np.int64)
+    _, scores = ranks_of(queries, passages, positives)
+    tracemalloc.start()
+    answers, higher = known_answers(queries, passages, positives, scores, one, one)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert set(answers) == {20_000} and sorted(higher)[:3] == [0, 1, 2]
+    assert peak < 10_000_000  # all with all would be 20,000 × 20,000 numbers
 
 
 def _scored_with(query: str, retriever: dict[str, Any]) -> list[Row]:

@@ -70,15 +70,6 @@ def test_a_rank_counts_the_passages_that_score_higher_and_agrees_with_the_search
         np.testing.assert_array_equal(ranks, 1 + (scores > own[:, None]).sum(axis=1))
 
 
-def test_ignored_passages_do_not_push_a_positive_down() -> None:
-    queries, passages = unit(8, seed=5), unit(40, seed=6)
-    ids, _ = search(queries, passages, 40)
-    ignored = [row[:n] for n, row in enumerate(ids)]  # of the n-th query, the n best, and one of them twice
-    ignored = [np.append(row, row[:1]) for row in ignored]
-    ranks, _ = ranks_of(queries, passages, ids[:, 9], ignored)
-    np.testing.assert_array_equal(ranks, 10 - np.arange(8))
-
-
 def test_scores_are_the_same_bits_whatever_adds_them_up() -> None:
     queries, passages = unit(50, dimensions=384, seed=7).astype(np.float32), unit(50, dimensions=384, seed=8)
     passages[:50] = queries  # a cosine of 1 is the hardest case
