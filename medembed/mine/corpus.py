@@ -70,7 +70,6 @@ class Pairs:
     query_numbers: Integers  # (Q,) equal for queries that are equal when folded
     positives: Integers  # (Q,) rows of the corpus
     note_ids: Texts  # (Q,)
-    note_numbers: Integers  # (Q,) as in the corpus; -1 for a note that has no passage there
     split_names: list[str]
     splits: Integers  # (Q,) rows of `split_names`
 
@@ -88,7 +87,6 @@ class Pairs:
             query_numbers=more(self.query_numbers, self.query_numbers[rows]),
             positives=more(self.positives, passages),
             note_ids=self.note_ids.plus([corpus.notes[corpus.note_numbers[passage]] for passage in passages]),
-            note_numbers=more(self.note_numbers, corpus.note_numbers[passages]),
             split_names=self.split_names,
             splits=more(self.splits, self.splits[rows]),
         )
@@ -141,9 +139,8 @@ def read_pairs(paths: dict[str, Path], corpus: Corpus) -> tuple[Pairs, list[Reje
     pairs = Pairs(
         queries=queries,
         query_numbers=np.unique(hashes_of(queries), return_inverse=True)[1],
-        positives=_rows_of(table["passage_id"], corpus.ids),
+        positives=np.asarray(pc.index_in(table["passage_id"], value_set=corpus.ids).combine_chunks(), np.int64),
         note_ids=Texts(table["note_id"].combine_chunks()),
-        note_numbers=_rows_of(table["note_id"], corpus.notes.column),
         split_names=list(paths),
         splits=splits[np.asarray(known, dtype=bool)],
     )
@@ -171,7 +168,3 @@ def _first_of_each(ids: pa.Array, texts: Integers, path: Path) -> Integers:
         what = f"{clashes} passages have the id of another one with a different text"
         raise InputError.of(what, str(path), "Ids name contents: run `curate` again.")
     return np.sort(first)
-
-
-def _rows_of(values: pa.ChunkedArray, among: pa.Array) -> Integers:
-    return np.asarray(pc.index_in(values, value_set=among).combine_chunks().fill_null(-1), np.int64)

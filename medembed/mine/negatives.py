@@ -22,37 +22,40 @@ Flags = np.ndarray[Any, np.dtype[np.bool]]
 NOBODY, POSITIVE, NOTE, OUTSIDE, MARGIN, TWICE, NEAR = range(1, 8)
 REASONS = {
     POSITIVE: "a positive of the query",
-    NOTE: "of the positive's note",
+    NOTE: "of a positive's note",
     OUTSIDE: "outside min_score and max_score",
     MARGIN: "too close to the positive's score",
     TWICE: "the text of a better candidate",
-    NEAR: "a near-duplicate of the positive",
+    NEAR: "a near-duplicate of a positive",
 }
-CACHED = 4096  # passages whose word 3-grams are held
+CACHED = 4096  # passages whose word 3-grams are held, and answers of `is_near`
 
 
 class Rules:
-    """Who may be a hard negative of whom, by what the recipe says of scores, texts and notes."""
+    """Who may be a hard negative of whom, by what the recipe says of scores, texts and notes.
+
+    Texts and notes are compared with those of all positives of a query, whichever pair names them.
+    """
 
     def __init__(self, pairs: Pairs, corpus: Corpus, options: Mine) -> None:
         self._pairs, self._corpus, self._options = pairs, corpus, options
-        # A number for each query with each text: exact, for both are numbered without gaps.
-        self._texts = int(corpus.text_numbers.max(initial=0)) + 1
-        self._answers = np.unique(pairs.query_numbers * self._texts + corpus.text_numbers[pairs.positives])
+        self._answers = _Met(pairs, corpus.text_numbers)
+        self._notes = _Met(pairs, corpus.note_numbers)
+        self._by_query = np.argsort(pairs.query_numbers, kind="stable")
         self._shingles = lru_cache(CACHED)(lambda passage: shingles(corpus.texts[passage]))
+        self._near = lru_cache(CACHED)(self._is_near)
 
     def codes(self, rows: Integers, ids: Integers, scores: Floats, positives: Floats, *, ranked: bool = True) -> Codes:
         """Why each candidate is no negative, or 0: (B, K). Likeness to the positive is not looked at: see `is_near`.
 
         `rows` (B,) of the pairs, their candidates' `ids` (B, K; -1: none) and `scores` (B, K), and their `positives`' scores (B,).
-        Candidates that are not `ranked` but drawn at random never come from the positive's note.
+        Candidates that are not `ranked` but drawn at random never come from a positive's note.
         """
-        asked = self._pairs.query_numbers[rows][:, None] * self._texts + self._corpus.text_numbers[ids]  # (B, K)
-        same_note = self._corpus.note_numbers[ids] == self._pairs.note_numbers[rows][:, None]
+        queries = self._pairs.query_numbers[rows]
         reasons = {
             NOBODY: ids < 0,
-            POSITIVE: np.isin(asked, self._answers),
-            NOTE: same_note & (self._options.exclude_note or not ranked),
+            POSITIVE: self._answers.among(queries, ids),
+            NOTE: self._notes.among(queries, ids) & (self._options.exclude_note or not ranked),
             OUTSIDE: outside(scores, self._options),
             MARGIN: too_close(scores, positives, self._options),
         }
@@ -61,14 +64,36 @@ class Rules:
         return codes
 
     def is_near(self, row: int, passage: int) -> bool:
-        """Whether `passage` says almost what the positive of the pair `row` says: Jaccard similarity of word 3-grams."""
+        """Whether `passage` says almost what a positive of the query of the pair `row` says."""
+        return self._near(int(self._pairs.query_numbers[row]), int(passage))
+
+    def _is_near(self, query: int, passage: int) -> bool:
         if (least := self._options.near_duplicate) is None:
             return False
-        ours, theirs = self._shingles(int(self._pairs.positives[row])), self._shingles(int(passage))
-        if min(len(ours), len(theirs)) < least * max(len(ours), len(theirs)):
-            return False  # sets of such different sizes cannot be so alike
-        both = len(ours & theirs)
-        return both >= least * (len(ours) + len(theirs) - both)
+        first, last = np.searchsorted(self._pairs.query_numbers, [query, query + 1], sorter=self._by_query)
+        positives = np.unique(self._pairs.positives[self._by_query[first:last]])
+        ours = self._shingles(passage)
+        return any(_alike(ours, self._shingles(int(positive)), least) for positive in positives)
+
+
+class _Met:
+    """What the positives of each query have: their texts, or their notes, by `numbers` (P,) without gaps."""
+
+    def __init__(self, pairs: Pairs, numbers: Integers) -> None:
+        self._numbers, self._size = numbers, int(numbers.max(initial=0)) + 1
+        self._known = np.unique(pairs.query_numbers * self._size + numbers[pairs.positives])
+
+    def among(self, queries: Integers, ids: Integers) -> Flags:
+        """Which of the passages `ids` (B, K) have what a positive of their query (B,) has."""
+        return np.isin(queries[:, None] * self._size + self._numbers[ids], self._known)
+
+
+def _alike(ours: frozenset[str], theirs: frozenset[str], least: float) -> bool:
+    """Whether the Jaccard similarity of two sets is at least so much."""
+    if min(len(ours), len(theirs)) < least * max(len(ours), len(theirs)):
+        return False  # sets of such different sizes cannot be so alike
+    both = len(ours & theirs)
+    return both >= least * (len(ours) + len(theirs) - both)
 
 
 def outside(scores: Floats, options: Mine) -> Flags:

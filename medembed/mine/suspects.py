@@ -65,36 +65,30 @@ def relabelled(
 ) -> tuple[Pairs, Pools, Graded | None, Flags]:
     """All of these with more rows behind: each query with the passage that answers it as positive, against what is `left` of its pool.
 
-    The rules hold for the new rows as for all others. An answer from a note of another split is left out: it would carry that
-    split's text into this one.
+    The rules hold for the new rows as for all others, and the new positives count for the old rows of their queries. An answer from a
+    note of another split is left out: it would carry that split's text into this one.
     """
     rows, places = _answers(pairs, corpus, pools, verdicts)
-    passages = pools.ids[rows, places]
-    more = pairs.with_answers(rows, passages, corpus)
-    scores, ids = pools.scores[rows, places], pools.ids[rows]
-    rules, new = Rules(more, corpus, options), np.arange(len(pairs), len(more))
-    stays = left[rows] & (rules.codes(new, ids, pools.scores[rows], scores) == 0)  # (N, M)
-    for i, place in np.argwhere(stays).tolist():
-        stays[i, place] = not rules.is_near(int(new[i]), int(ids[i, place]))
+    scores = pools.scores[rows, places]
+    of = np.append(np.arange(len(pairs)), rows)  # whose pool each row has
+    asking = np.flatnonzero(np.isin(pairs.query_numbers[of], pairs.query_numbers[rows]))  # (A,)
+    pairs, left = pairs.with_answers(rows, pools.ids[rows, places], corpus), left[of]
+    pools = Pools(np.append(pools.positives, scores), pools.ids[of], pools.scores[of], pools.ranks[of], pools.found)
+    rules = Rules(pairs, corpus, options)
+    left[asking] &= rules.codes(asking, pools.ids[asking], pools.scores[asking], pools.positives[asking]) == 0
+    for i, place in np.argwhere(left[asking]).tolist():
+        left[asking[i], place] = not rules.is_near(asking[i], pools.ids[asking[i], place])
     if graded and options.teacher:
-        own = graded.negatives[rows, places]
-        stays &= ~teacher.too_close(graded.negatives[rows], own, options.teacher.relative_margin)
-        graded = Graded(np.append(graded.positives, own), np.concatenate([graded.negatives, graded.negatives[rows]]))
-    pools = Pools(
-        positives=np.append(pools.positives, scores),
-        ids=np.concatenate([pools.ids, ids]),
-        scores=np.concatenate([pools.scores, pools.scores[rows]]),
-        ranks=np.concatenate([pools.ranks, pools.ranks[rows]]),
-        found=pools.found,
-    )
-    return more, pools, graded, np.concatenate([left, stays])
+        graded = Graded(np.append(graded.positives, graded.negatives[rows, places]), graded.negatives[of])
+        left &= ~teacher.too_close(graded.negatives, graded.positives, options.teacher.relative_margin)
+    return pairs, pools, graded, left
 
 
 def _answers(pairs: Pairs, corpus: Corpus, pools: Pools, verdicts: Verdicts) -> tuple[Integers, Integers]:
     """Rows and places of the passages that answer, each once for a query and a split, unless another split has its note."""
     rows, places = np.nonzero(verdicts.codes == ANSWERS)
     notes = corpus.note_numbers[pools.ids[rows, places]]
-    split_of_note = pairs.note_numbers * len(pairs.split_names) + pairs.splits
+    split_of_note = corpus.note_numbers[pairs.positives] * len(pairs.split_names) + pairs.splits
     elsewhere = np.zeros(len(rows), dtype=bool)
     for split in range(len(pairs.split_names)):
         elsewhere |= (split != pairs.splits[rows]) & np.isin(notes * len(pairs.split_names) + split, split_of_note)

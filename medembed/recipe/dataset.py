@@ -316,8 +316,8 @@ class Mine(Strict):
     absolute_margin: Annotated[float, Field(ge=0)] | None = None  # and at least so much below it
     min_score: float | None = None
     max_score: float | None = None
-    near_duplicate: Margin | None = 0.8  # no passage so like the positive (Jaccard similarity of word 3-grams)
-    exclude_note: bool = False  # no negative from the positive's own note
+    near_duplicate: Margin | None = 0.8  # none so like a positive of the query (Jaccard similarity of word 3-grams)
+    exclude_note: bool = False  # no negative from a note of the query's positives
     sampling: Literal["top", "random", "spread"] = "top"  # which of the candidates that are left
     fewer: Literal["drop", "keep", "fill"] = (
         "drop"  # a row that found fewer: reject it, keep it as it is, or fill it up at random, within all bounds but `ranks`

@@ -31,7 +31,6 @@ def pairs_of(corpus: Corpus, asked: list[tuple[str, int]], splits: list[int] | N
         query_numbers=np.unique(hashes_of(queries), return_inverse=True)[1],
         positives=positives,
         note_ids=Texts(pa.array([corpus.notes[note] for note in corpus.note_numbers[positives]])),
-        note_numbers=corpus.note_numbers[positives],
         split_names=["train", "dev"],
         splits=np.array(splits or [0] * len(asked)),
     )

@@ -132,6 +132,19 @@ def test_a_relabelled_row_keeps_to_the_margins_of_its_own_positive() -> None:
     assert left.tolist()[1] == [False, False, True, True, False]  # 1 scores above the new positive
 
 
+def test_what_almost_repeats_a_relabelled_answer_is_left_out_of_the_other_rows_of_its_query() -> None:
+    options = Mine.model_validate({"retriever": "a/b", "negatives": 2, "relative_margin": None})
+    said = "aspirin lowers the risk of a second stroke in adults with high blood pressure"
+    corpus = corpus_of(["iron", said, f"{said} indeed", "b", "c", "d"])
+    pairs = pairs_of(corpus, [("q", 0)])
+    _, pools = mined(SCORES, negatives=5, texts=list(corpus.texts), relative_margin=None)
+    verdicts = Verdicts(np.array([[ANSWERS, 0, 0, 0, 0]], np.int8), {})
+    left = ~dropped(pairs, corpus, pools, verdicts)
+    pairs, pools, _, left = relabelled(pairs, corpus, pools, None, left, verdicts, options)
+    assert pairs.positives.tolist() == [0, 1]
+    assert [pools.ids[row][left[row]].tolist() for row in (0, 1)] == [[3, 4, 5]] * 2
+
+
 @pytest.mark.parametrize(
     ("content", "reason", "verdict"),
     [

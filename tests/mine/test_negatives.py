@@ -79,6 +79,20 @@ def test_what_answers_a_query_in_any_split_is_its_negative_in_none(splits: list[
     assert mined([scores, scores], asked, splits=splits, relative_margin=None)[0] == [[2, 3], [2, 3]]
 
 
+def test_what_almost_repeats_another_positive_of_the_query_is_no_negative() -> None:
+    texts = ["iron is taken daily", " ".join(LONG), " ".join([*LONG, "indeed"]), "b", "c"]
+    scores, asked = [0.9, 0.5, 0.4, 0.3, 0.2], [("q", 0), ("Q?", 1), ("another", 0)]
+    found, _ = mined([scores] * 3, asked, texts=texts, relative_margin=None)
+    assert found == [[3, 4], [3, 4], [1, 2]]
+
+
+@pytest.mark.parametrize("said", [{"exclude_note": True}, {"ranks": [1, 2], "fewer": "fill"}])
+def test_the_notes_of_all_positives_of_the_query_are_left_out(said: dict[str, Any]) -> None:
+    notes, scores = ["n0", "n1", "n0", "n1", "n4", "n5"], [0.9, 0.8, 0.5, 0.4, 0.3, 0.2]
+    found, _ = mined([scores] * 2, [("q", 0), ("q", 1)], notes=notes, **said)
+    assert [sorted(ids) for ids in found] == [[4, 5], [4, 5]]
+
+
 def test_another_querys_answer_may_be_a_negative() -> None:
     scores = [0.9, 0.5, 0.4, 0.3]
     assert mined([scores, scores[::-1]], [("what", 0), ("how", 3)])[0] == [[1, 2], [2, 1]]
@@ -163,7 +177,8 @@ def test_whatever_the_corpus_and_scores_no_rule_is_broken(data: st.DataObject) -
     found, pools = mined(scores, asked, texts, notes, splits=[n % 2 for n in range(len(asked))], **said)
     table = np.array(scores, np.float32)
     for row, ((query, positive), ids) in enumerate(zip(asked, found, strict=True)):
-        answers = {fold(texts[p]) for q, p in asked if fold(q) == fold(query)}
+        positives = [p for q, p in asked if fold(q) == fold(query)]
+        answers = {fold(texts[p]) for p in positives}
         own = table[row, positive]
         ranks = dict(zip(np.argsort(-table[row], kind="stable").tolist(), range(1, 99), strict=False))
         assert len({fold(texts[i]) for i in ids}) == len(ids) <= 2
@@ -174,11 +189,11 @@ def test_whatever_the_corpus_and_scores_no_rule_is_broken(data: st.DataObject) -
             assert rank in (0, ranks[i])
             assert rank == 0 or said["ranks"][0] <= rank <= said["ranks"][1]
             assert rank or said["fewer"] == "fill"
-            assert notes[i] != notes[positive] or not (said["exclude_note"] or rank == 0)
+            assert notes[i] not in {notes[p] for p in positives} or not (said["exclude_note"] or rank == 0)
             assert said["relative_margin"] is None or score < own - (1 - said["relative_margin"]) * abs(own) + 1e-6
             assert said["absolute_margin"] is None or score <= own - said["absolute_margin"] + 1e-6
             assert score >= (-1 if said["min_score"] is None else said["min_score"])
             assert score <= (1 if said["max_score"] is None else said["max_score"])
-            if said["near_duplicate"]:
-                ours, theirs = shingles(texts[positive]), shingles(texts[i])
+            for p in positives if said["near_duplicate"] else []:
+                ours, theirs = shingles(texts[p]), shingles(texts[i])
                 assert len(ours & theirs) < 0.5 * len(ours | theirs)
