@@ -1,7 +1,8 @@
 """Pairs → triplets: for each query, passages that look right and are not.
 
 Retrievers rank the corpus (`ranking`), rules leave out what may be an answer (`negatives`, `pools`); where the recipe says so, a
-cross-encoder grades what is left (`teacher`) and an LLM is asked about what looks suspicious (`judge`). All scores stay in the rows.
+cross-encoder grades what is left (`teacher`), an LLM is asked about what looks suspicious (`judge`), and rows that have lost too many are
+filled up at random (`filling`). All scores stay in the rows.
 """
 
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from medembed import models, tables
 from medembed.errors import InputError, RunError
 from medembed.mine import report, suspects, teacher
 from medembed.mine.corpus import Corpus, Pairs, read_corpus, read_pairs
+from medembed.mine.filling import fill
 from medembed.mine.pools import gather
 from medembed.mine.ranking import Embedded, rank
 from medembed.mine.suspects import Verdicts
@@ -65,6 +67,8 @@ def work(recipe: DatasetRecipe, run: Run) -> Record:
         left &= ~suspects.dropped(pairs, corpus, pools, verdicts)
         if options.judge.answers == "relabel":
             pairs, pools, graded, left = suspects.relabelled(pairs, corpus, pools, graded, left, verdicts, options)
+    if options.fewer == "fill":
+        fill(pairs, corpus, ranking, pools, left, graded, verdicts, options, run.path("embeddings"))
     chosen = choose(left, options)
 
     record = _write(rows_of(pairs, corpus, pools, chosen, graded, options), pairs.split_names, rejects, options, run)
@@ -145,7 +149,9 @@ def _write(
                 add[split](triplet)
                 written[split] += 1
     if not written["train"]:
-        mend = "Widen `mine.ranks`, lower `mine.negatives`, raise its margins (the teacher's too), or say `mine.fewer: fill`."
+        mend = "Widen `mine.ranks`, lower `mine.negatives`, or loosen the margins: raise relative ones, lower the absolute one."
+        if options.fewer != "fill":
+            mend += " Or say `mine.fewer: fill`."
         raise RunError.of("no row of the split `train` found enough negatives", str(run.path("mine")), mend)
     pairs_in = run.finished("curate").counts
     counted = {"pairs in": sum(pairs_in.get(split, 0) for split in splits), "triplets": sum(written.values())}

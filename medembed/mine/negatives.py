@@ -63,6 +63,16 @@ class Rules:
         codes[(codes == 0) & _seen_before(self._corpus.text_numbers[ids], codes == 0)] = TWICE
         return codes
 
+    def apart(self, row: int, ids: Integers, most: int) -> tuple[list[int], list[int]]:
+        """The places in `ids` of the first that are not near, for the pair `row`, at most so many; and of the near ones met on the way."""
+        apart: list[int] = []
+        near: list[int] = []
+        for place, passage in enumerate(ids.tolist()):
+            if len(apart) == most:
+                break
+            (near if self.is_near(row, passage) else apart).append(place)
+        return apart, near
+
     def is_near(self, row: int, passage: int) -> bool:
         """Whether `passage` says almost what a positive of the query of the pair `row` says."""
         return self._near(int(self._pairs.query_numbers[row]), int(passage))

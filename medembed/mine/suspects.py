@@ -53,11 +53,26 @@ def suspicious(pools: Pools, left: Flags, judge: Judge) -> Flags:
 
 def dropped(pairs: Pairs, corpus: Corpus, pools: Pools, verdicts: Verdicts) -> Flags:
     """Which negatives (Q, M) go: those that answer the query, in whatever row of it they stand, and those without a verdict."""
-    texts = int(corpus.text_numbers.max(initial=0)) + 1
-    asked = pairs.query_numbers[:, None] * texts + corpus.text_numbers[pools.ids]  # (Q, M)
-    answers = asked[verdicts.codes == ANSWERS]
-    gone: Flags = np.isin(asked, answers) | (verdicts.codes == NO_VERDICT)
+    asked = _numbered(pairs.query_numbers, corpus, pools.ids)
+    gone: Flags = np.isin(asked, asked[verdicts.codes == ANSWERS]) | (verdicts.codes == NO_VERDICT)
     return gone
+
+
+def unjudged(
+    pairs: Pairs, corpus: Corpus, pools: Pools, verdicts: Verdicts, rows: Integers, drawn: Pools, judge: Judge
+) -> Flags:
+    """Which passages drawn for the pairs `rows` are suspicious and were not asked about, or are known to answer: (S, M)."""
+    asked = slice(len(verdicts.codes))  # the rows behind are relabelled ones
+    known = _numbered(pairs.query_numbers[asked], corpus, pools.ids[asked])[verdicts.codes == ANSWERS]
+    return suspicious(drawn, drawn.ids >= 0, judge) | np.isin(
+        _numbered(pairs.query_numbers[rows], corpus, drawn.ids), known
+    )
+
+
+def _numbered(queries: Integers, corpus: Corpus, ids: Integers) -> Integers:
+    """A number for each query (B,) with the text of each passage (B, M)."""
+    numbers: Integers = queries[:, None] * (int(corpus.text_numbers.max(initial=0)) + 1) + corpus.text_numbers[ids]
+    return numbers
 
 
 def relabelled(

@@ -26,15 +26,23 @@ class Graded:
 
 
 def graded(pairs: Pairs, corpus: Corpus, pools: Pools, teacher: Teacher, cache: Path) -> Graded:
-    """Score all positives and pools; a query with a passage is scored once, the longest first.
+    """Score all positives and pools, as `scored`."""
+    passages = np.column_stack([pairs.positives, pools.ids])
+    logits = scored(pairs, corpus, np.arange(len(pairs)), passages, teacher, cache)
+    return Graded(logits[:, 0], logits[:, 1:])
+
+
+def scored(pairs: Pairs, corpus: Corpus, rows: Integers, passages: Integers, teacher: Teacher, cache: Path) -> Floats:
+    """The logits of the queries of the pairs `rows` (B,) with `passages` (B, K), NaN where there is none (-1).
+
+    A query with a passage is scored once, the longest first.
 
     Raises:
         InputError: the model is no cross-encoder of one output.
         RunError: it gives numbers that are none.
     """
-    there = pools.ids >= 0  # (Q, M)
-    rows = np.concatenate([np.arange(len(pairs)), np.nonzero(there)[0]])
-    asked = np.stack([same_as(pairs.queries)[rows], np.concatenate([pairs.positives, pools.ids[there]])], axis=1)
+    at, places = np.nonzero(passages >= 0)
+    asked = np.stack([same_as(pairs.queries)[rows[at]], passages[at, places]], axis=1)
     distinct, back = np.unique(asked, axis=0, return_inverse=True)  # (N, 2)
     lengths = _lengths(pairs.queries)[distinct[:, 0]] + _lengths(corpus.texts)[distinct[:, 1]]
     longest_first = np.argsort(-lengths, kind="stable")
@@ -44,10 +52,9 @@ def graded(pairs: Pairs, corpus: Corpus, pools: Pools, teacher: Teacher, cache: 
     logits = np.empty(len(distinct), np.float32)
     one_by_one = ((each["query"].as_py(), each["passage"].as_py()) for each in texts)
     logits[longest_first] = score(reranker, revision, one_by_one, cache, teacher.batch_size)
-    logits = logits[back.reshape(-1)]
-    negatives = np.full(there.shape, np.nan, np.float32)
-    negatives[there] = logits[len(pairs) :]
-    return Graded(logits[: len(pairs)], negatives)
+    found = np.full(passages.shape, np.nan, np.float32)
+    found[at, places] = logits[back.reshape(-1)]
+    return found
 
 
 def _texts(queries: Texts, passages: Texts, pairs: Integers) -> pa.StructArray:

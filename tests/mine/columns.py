@@ -1,11 +1,13 @@
 """Small corpora and pairs as mining holds them, with scores that a test says."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from medembed.mine.corpus import Corpus, Pairs, Texts, hashes_of
+from medembed.mine.filling import fill
 from medembed.mine.pools import Pools, gather
 from medembed.mine.ranking import Ranking
 from medembed.recipe import Mine
@@ -51,9 +53,15 @@ def mined(
     splits: list[int] | None = None,
     **said: Any,
 ) -> tuple[list[list[int]], Pools]:
-    """The rows of the corpus that each pair gets, and the pools; the first passage answers `q` unless said otherwise."""
+    """The rows of the corpus that each pair gets, and the pools; the first passage answers `q` unless said otherwise.
+
+    Without a teacher and a judge, filled up where `said` says so.
+    """
     options = Mine.model_validate({"retriever": "a/b", "negatives": 2} | said)
     corpus = corpus_of(texts or [f"passage {i}" for i in range(len(scores[0]))], notes)
     pairs = pairs_of(corpus, asked or [("q", 0)], splits)
-    pools = gather(ranking_of(np.array(scores)), pairs, corpus, options, options.negatives)
+    ranking = ranking_of(np.array(scores))
+    pools = gather(ranking, pairs, corpus, options, options.negatives)
+    if options.fewer == "fill":
+        fill(pairs, corpus, ranking, pools, pools.ids >= 0, None, None, options, Path())
     return [ids[ids >= 0].tolist() for ids in pools.ids], pools

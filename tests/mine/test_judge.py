@@ -11,14 +11,16 @@ import pytest
 from medembed import stages
 from medembed.errors import RunError
 from medembed.llm.outcomes import Failure, Reply
+from medembed.mine.filling import fill
 from medembed.mine.judge import read_verdict
+from medembed.mine.pools import gather
 from medembed.mine.suspects import ANSWERS, DOES_NOT, NO_VERDICT, Verdicts, dropped, relabelled
 from medembed.mine.teacher import Graded
 from medembed.recipe import Mine
 from medembed.recipe.dataset import Generate, Judge
 from medembed.run import Record, Run
 from tests.fixtures.tgi import TGI
-from tests.mine.columns import corpus_of, mined, pairs_of
+from tests.mine.columns import corpus_of, mined, pairs_of, ranking_of
 from tests.mine.conftest import recipe_of
 
 Judged = Callable[..., tuple[Record, Run]]
@@ -143,6 +145,24 @@ def test_what_almost_repeats_a_relabelled_answer_is_left_out_of_the_other_rows_o
     pairs, pools, _, left = relabelled(pairs, corpus, pools, None, left, verdicts, options)
     assert pairs.positives.tolist() == [0, 1]
     assert [pools.ids[row][left[row]].tolist() for row in (0, 1)] == [[3, 4, 5]] * 2
+
+
+def test_a_row_that_the_judge_leaves_short_is_filled_up_with_what_need_not_be_asked_about() -> None:
+    """2 answers, as the judge says of the first row; 3 would have to be asked about there, and in the second row it would not."""
+    options = Mine.model_validate(
+        {"retriever": "a/b", "negatives": 2, "ranks": [1, 3], "relative_margin": None, "fewer": "fill", "judge": {}}
+    )
+    scores = [[0.9, 0.5, 0.85, 0.8, 0.4, 0.3], [0.5, 0.99, 0.8, 0.75, 0.4, 0.3]]
+    corpus = corpus_of([f"passage {n}" for n in range(6)])
+    pairs, ranking = pairs_of(corpus, [("q", 0), ("Q", 1)]), ranking_of(np.array(scores))
+    pools = gather(ranking, pairs, corpus, options, 4)
+    assert pools.ids.tolist() == [[2, 3, -1, -1], [2, 3, -1, -1]]
+    verdicts = Verdicts(np.array([[ANSWERS, NO_VERDICT, 0, 0], [0, 0, 0, 0]], np.int8), {})
+    left = (pools.ids >= 0) & ~dropped(pairs, corpus, pools, verdicts)
+    fill(pairs, corpus, ranking, pools, left, None, verdicts, options, Path())
+    taken = [sorted(pools.ids[row][left[row]].tolist()) for row in (0, 1)]
+    assert taken[0] == [4, 5] and 3 in taken[1] and taken[1][1] in (4, 5)
+    assert pools.ranks[left].tolist().count(0) == 3
 
 
 @pytest.mark.parametrize(

@@ -177,9 +177,11 @@ def test_a_folder_that_is_no_model_is_told(mine: Mined, tmp_path: Path) -> None:
         mine(retriever=str(tmp_path / "empty"))
 
 
-def test_no_row_with_enough_negatives_is_told_and_the_rejects_stay(mine: Mined, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no row of the split `train` found enough negatives"):
-        mine(fewer="drop", max_score=-0.99)
+@pytest.mark.parametrize("fewer", ["drop", "fill"])
+def test_no_row_with_enough_negatives_is_told_and_the_rejects_stay(mine: Mined, tmp_path: Path, fewer: str) -> None:
+    with pytest.raises(RunError, match="no row of the split `train` found enough negatives") as caught:
+        mine(fewer=fewer, max_score=-0.99)
+    assert ("fewer: fill" in str(caught.value)) == (fewer == "drop")  # no advice that is followed already
     assert pq.read_table(tmp_path / "run" / "mine" / "rejects.parquet").num_rows == 30
 
 

@@ -128,6 +128,23 @@ def test_triplets_keep_the_teachers_scores_and_none_above_its_margin(mine: Mined
     assert without.read("mine", "triplets-train")["positive_teacher_score"].null_count == plain.counts["train"]
 
 
+def test_rows_that_the_teacher_leaves_short_are_filled_up_below_its_margin(mine: Mined, tiny_reranker: Path) -> None:
+    said: dict[str, Any] = {"teacher": {"model": str(tiny_reranker), "relative_margin": 0.999}}
+    said |= {"relative_margin": None, "ranks": [1, 4], "passages": 40}
+    (dropped, _), (filled, run) = mine("drop", fewer="drop", **said), mine("fill", fewer="fill", **said)
+    rows = [row for split in ("train", "dev") for row in run.read("mine", f"triplets-{split}").to_pylist()]
+    assert len(rows) == filled.counts["triplets"] > dropped.counts["triplets"] + 5
+    assert filled.counts["filled at random"] >= filled.counts["triplets"] - dropped.counts["triplets"]
+    model = CrossEncoder(str(tiny_reranker), device="cpu")
+    for row in rows:
+        texts = [row["positive"], row["negative_1"], row["negative_2"]]
+        kept = np.array([row["positive_teacher_score"], *row["negative_teacher_scores"]])
+        probabilities = model.predict([(row["query"], text) for text in texts])
+        np.testing.assert_allclose(1 / (1 + np.exp(-kept)), probabilities, atol=1e-4)
+        assert max(probabilities[1:]) < 0.999 * probabilities[0] + 1e-4
+        assert len({row["passage_id"], *row["negative_ids"]}) == 3
+
+
 def test_a_teacher_with_several_outputs_is_refused(mine: Mined, tiny_model: Path, tmp_path: Path) -> None:
     several = make_tiny_reranker(tiny_model, tmp_path / "several", outputs=3)
     with pytest.raises(InputError, match="gives 3 scores for a pair, not one"):
