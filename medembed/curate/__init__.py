@@ -43,6 +43,9 @@ def inputs(recipe: DatasetRecipe, run: Run) -> tuple[Any, Any]:
 
 
 def work(recipe: DatasetRecipe, run: Run) -> Record:
+    for each in recipe.curate:
+        if each.round_trip and each.round_trip.reranker:
+            models.load_reranker(each.round_trip.reranker)  # what is wrong with it is told before long work
     folder, cache = run.path("curate", "filters"), run.path("embeddings")
     names = ["sources", *(each.name for each in recipe.curate)]
     steps = [folder / f"{number}-{name}" for number, name in enumerate(names)]

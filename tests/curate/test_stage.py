@@ -20,6 +20,7 @@ from medembed.rows import content_id, passage_input
 from medembed.run import Record, Run
 from tests.curate.rows import pair, sifted
 from tests.fixtures.beir import write_beir
+from tests.mine.conftest import make_tiny_reranker
 
 
 def recipe_of(folder: Path, rows: list[dict[str, Any]], **sections: Any) -> DatasetRecipe:
@@ -135,6 +136,16 @@ def test_a_filter_that_cannot_run_is_told_before_any_work(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="no tokenizer"):
         curate(tmp_path, GOOD, curate=[{"length": {"tokenizer": str(tmp_path)}}])
     assert not (tmp_path / "run" / "curate").exists()
+
+
+def test_a_reranker_with_several_outputs_is_refused_before_any_text_is_encoded(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    several = make_tiny_reranker(tiny_model, tmp_path / "several", outputs=3)
+    trip = {"retriever": str(tiny_model), "reranker": str(several), "min_score": 0.1}
+    with pytest.raises(InputError, match="gives 3 scores for a pair, not one"):
+        curate(tmp_path, GOOD, curate=[{"generic": {"retriever": str(tiny_model)}}, {"round_trip": trip}])
+    assert not (tmp_path / "run" / "embeddings").exists()
 
 
 def test_the_same_pairs_give_the_same_bytes(tmp_path: Path) -> None:
