@@ -1,7 +1,8 @@
 """Pairs → clean pairs. Generated and labelled pairs come in; those that pass the recipe's filters go out, split by note.
 
 The filters run one after the other, each over all passages and then over all pairs. Whatever is rejected is kept with its reason, and
-what each filter took is counted. Rows stream from table to table: memory holds ids.
+what each filter took is counted. Rows stream from table to table; memory holds ids and hashes of them. More is held by `duplicates: {near}`
+(see `near`), and by the filters that ask a retriever: the texts that it is asked about, as bytes.
 """
 
 import hashlib

@@ -2,7 +2,7 @@
 
 (Broder 1997; Leskovec, Rajaraman, Ullman, «Mining of Massive Datasets», ch. 3.) Bands are chosen so that a pair just at the threshold
 is found in at least 99 of 100 cases; what is found is compared, so that nothing below the threshold is ever taken for near. Held in
-memory are the bands, some hundred bytes a text; the hashes of the 3-grams wait in a file without a name.
+memory are the bands, 3 kB a text at a threshold of 0.8 and 6 kB at 0.5; the hashes of the 3-grams wait in a file without a name.
 """
 
 import os
