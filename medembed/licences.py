@@ -42,15 +42,16 @@ that nobody has looked at (or, as Llama's, rules for the use) and is not open.""
 _CC = re.compile(r"cc-by(?P<nc>-nc)?(?:(?P<nd>-nd)|(?P<sa>-sa))?(?:-(?P<version>\d\.\d))?")
 _CC_ELEMENTS = {"nc": NON_COMMERCIAL, "nd": NO_DERIVATIVES, "sa": SHARE_ALIKE}
 
+_MIMIC = r"(?<![a-z])mimic(?!(ry|ries|s|k[a-z]*)(?![a-z]))"  # mimic3, MIMIC-IV-Note, mimicsql; not mimicry, mimics, mimicking
+
 _SIGNED = re.compile(
     r"physionet (credentialed|restricted|contributor)|credentialed health data|data use (agreement|certification)|\bdua\b"
-    r"|\b(mimic|eicu|i2b2|n2c2)\b"
+    rf"|\b(eicu|i2b2|n2c2)\b|{_MIMIC}"
 )
 """Licences that are agreements: PhysioNet's (physionet.org/about/licenses), the i2b2/n2c2 challenges' (portal.dbmi.hms.harvard.edu)."""
 
 _SIGNED_SOURCE = re.compile(
-    r"(?<![a-z])(mimic|mimic-?(ii|iii|iv|cxr|ed|ext|note)|i2b2|n2c2|eicu|hirid|physionet|mednli|emrqa|radgraph"
-    r"|amsterdamumcdb)(?![a-z])"
+    rf"{_MIMIC}|(?<![a-z])(i2b2|n2c2|eicu|hirid|physionet|mednli|emrqa|radgraph|amsterdamumcdb)(?![a-z])"
 )
 """Sources that can only be had by such an agreement, or are made of one: whatever licence a copy of theirs claims."""
 
