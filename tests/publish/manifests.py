@@ -131,10 +131,14 @@ def triplets() -> dict[str, Any]:
             "negatives": 2,
             "ranks": [1, 100],
             "relative_margin": 0.95,
+            "min_score": 0.1,
+            "max_score": 0.8,
             "near_duplicate": 0.8,
             "exclude_note": True,
             "sampling": "top",
             "fewer": "fill",
+            "teacher": {"model": "tiny-random/reranker", "relative_margin": 0.9},
+            "judge": {"above": 0.85, "answers": "relabel"},
         },
         "publish": {"repo": "medembed/tiny-triplets", "about": "Made for the tests of its card."},
     }
@@ -389,7 +393,14 @@ def _mined() -> dict[str, Any]:
     return deciles | {
         "retriever": {"name": OTHER, "revision": COMMIT},
         "teacher": {"name": "tiny-random/reranker", "revision": COMMIT, "scores": "logits"},
-        "judge": {"model": "tiny-random/judge", "asked": 11},
+        "judge": {
+            "model": "tiny-random/judge",
+            "prompt_version": "judge-v1@01234567",
+            "asked": 11,
+            "answer the query": 3,
+            "do not": 7,
+            "no verdict": 1,
+        },
         "ranks": list(range(1, 12)),
         "suspected_false_negatives": 0.211,
     }

@@ -18,7 +18,7 @@ from medembed.publish.cards.energy import estimate
 from medembed.recipe_file import load
 from tests.fixtures.hub import Hub
 from tests.fixtures.hub_rules import faults_of_card, metadata_of
-from tests.publish.manifests import dense
+from tests.publish.manifests import dense, triplets
 from tests.publish.runs import GENERATOR, SECRET_TEXT, dataset_run, model_run
 
 TABLES = {
@@ -139,6 +139,27 @@ def test_boilerplate_that_was_let_pass_is_told_on_both_cards(
     assert "that may be left in the data: NFCorpus 1,200." in card
     of_model["decontamination"] = decontamination(["NFCorpus"], of_dataset)
     assert "8 words in a row (but for what stands in 3 or more of its own texts)" in model_card(of_model)
+
+
+def test_how_negatives_were_chosen_is_told_and_nothing_that_was_not_done() -> None:
+    made = triplets()
+    card = dataset_card(made, TABLES)
+    for said in (
+        "not below 0.1, not above 0.8",
+        "at least 0.9 of the positive's probability",
+        "3 answer the query, it says, and became positives",
+        "21.1 % were left out",
+    ):
+        assert said in card
+    mine, facts = made["recipe"]["mine"], made["stages"]["mine"]["facts"]
+    for part in (mine, facts):
+        del part["teacher"], part["judge"]
+    del mine["relative_margin"], mine["min_score"], mine["max_score"]
+    facts["suspected_false_negatives"] = 0.0
+    card = dataset_card(made, TABLES)
+    assert "No distance from the positive's score was asked for" in card
+    for silent in ("were left out as suspected", "not below", "not above", "probability", "it says"):
+        assert silent not in card
 
 
 def test_a_licence_that_the_author_says_is_not_told_as_computed(of_dataset: dict[str, Any]) -> None:
