@@ -18,7 +18,7 @@ from medembed.curate.sieve import Row, Sieve, Stored
 from medembed.errors import InputError, all_told
 from medembed.recipe import Decontaminate, Model
 from medembed.rows import passage_input
-from medembed.tasks import task_content, task_name
+from medembed.tasks import check_names, task_content, task_name
 from medembed.tasks.texts import WHERE, Texts, look, tasks_meant, texts_of
 
 if TYPE_CHECKING:
@@ -50,9 +50,7 @@ def check(setting: Decontaminate) -> None:
         InputError: with all that is wrong with any of them.
     """
     tasks = tasks_meant(setting.tasks)
-    names = [task_name(task) for task in tasks]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError.of(f"tasks of the same name: {', '.join(twice)}", WHERE, "Rename a folder.")
+    check_names(tasks, WHERE)
     if len(tasks) > MOST:
         raise InputError.of(f"{len(tasks)} tasks are more than {MOST}", WHERE)
     all_told(partial(look, task) for task in tasks)

@@ -21,7 +21,7 @@ def check_names(tasks: list[str], where: str) -> None:
     """
     names = [task_name(task) for task in tasks]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError.of(f"tasks of the same name: {', '.join(twice)}", where)
+        raise InputError.of(f"tasks of the same name: {', '.join(twice)}", where, "Name each once, or rename a folder.")
 
 
 def task_content(task: str) -> str:

@@ -132,14 +132,21 @@ def look(task: str, languages: list[str]) -> None:
     if is_local(task):
         beir.read(Path(task))
         return
-    data = found.metadata.dataset
-    try:
-        HfApi().repo_info(data["path"], repo_type="dataset", revision=data.get("revision"))
-    except (OSError, httpx2.HTTPError):
+    if not is_on_hub(found):
         try:
             load(task, languages)  # a task that was loaded before needs no Hub
         except RunError as error:
             raise InputError(*error.faults) from error
+
+
+def is_on_hub(task: AbsTask) -> bool:
+    """Whether the Hub says that it has a task's data; nothing is loaded."""
+    data = task.metadata.dataset
+    try:
+        HfApi().repo_info(data["path"], repo_type="dataset", revision=data.get("revision"))
+    except (OSError, httpx2.HTTPError):
+        return False
+    return True
 
 
 def benchmark(task: str, languages: list[str]) -> dict[str, str] | None:

@@ -51,15 +51,9 @@ def look(task: str) -> None:
     if is_local(task):
         beir.read(Path(task))
         return
-    import httpx2
-    from huggingface_hub import HfApi
-
     from medembed.tasks import registry
 
-    data = registry.named(task, WHERE).metadata.dataset
-    try:
-        HfApi().repo_info(data["path"], repo_type="dataset", revision=data.get("revision"))
-    except (OSError, httpx2.HTTPError):
+    if not registry.is_on_hub(registry.named(task, WHERE)):
         texts_of(task)  # a task that was loaded before needs no Hub
 
 
