@@ -96,8 +96,9 @@ def _read(options: Mine, run: Run) -> tuple[Corpus, Pairs, list[Reject]]:
         split: run.path("curate", name) for split in SPLITS if (name := f"pairs-{split}.parquet") in outputs
     }
     corpus = read_corpus(run.path("curate", "corpus.parquet"))
-    if len(corpus) <= (least := 1 if options.fewer == "keep" else options.negatives):
-        what = f"{len(corpus)} passages cannot give {least} negatives a row"
+    texts = int(corpus.text_numbers.max(initial=-1)) + 1
+    if texts <= (least := 1 if options.fewer == "keep" else options.negatives):
+        what = f"{texts} passages of different texts cannot give {least} negatives a row"
         mend = "Add passages: more notes, or a `corpus`." + (" Or ask for fewer negatives." if least > 1 else "")
         raise InputError.of(what, "mine.negatives", mend)
     # What is wrong with these is told before long work.

@@ -11,13 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 from sentence_transformers import SentenceTransformer
 
+from medembed import stages
 from medembed.errors import InputError, RunError
-from medembed.mine.corpus import read_corpus
+from medembed.mine.corpus import read_corpus, read_pairs
 from medembed.mine.report import edges
 from medembed.recipe import Mine
 from medembed.retrieval import approximate
 from medembed.rows import CORPUS
-from tests.mine.conftest import Mined
+from medembed.run import Run
+from tests.curate.rows import pair, passage_of, store
+from tests.mine.conftest import Mined, recipe_of, write
 
 
 def test_scores_are_the_retrievers_cosines(mine: Mined, tiny_model: Path) -> None:
@@ -142,8 +145,32 @@ def test_each_rank_has_its_place_in_the_picture(last: int) -> None:
 
 @pytest.mark.parametrize(("said", "least"), [({}, 2), ({"fewer": "keep", "passages": 1}, 1)])
 def test_a_corpus_without_enough_passages_is_told(mine: Mined, said: dict[str, Any], least: int) -> None:
-    with pytest.raises(InputError, match=f"{said.get('passages', 2)} passages cannot give {least} negatives"):
+    different = f"{said.get('passages', 2)} passages of different texts"
+    with pytest.raises(InputError, match=f"{different} cannot give {least} negatives"):
         mine(**{"passages": 2} | said)
+
+
+def test_passages_that_all_say_the_same_are_told_before_long_work(tmp_path: Path, tiny_model: Path) -> None:
+    recipe, rows = (
+        recipe_of(tmp_path, tiny_model),
+        [{"query": f"q {n}", "positive": "same" + "!" * n} for n in range(9)],
+    )
+    write(tmp_path / "pairs.jsonl", rows)
+    run = Run(recipe, tmp_path / "run")
+    assert stages.perform("curate", recipe, run).counts["passages"] == 9
+    with pytest.raises(InputError, match="1 passages of different texts cannot give 2 negatives"):
+        stages.perform("mine", recipe, run)
+    assert not run.path("embeddings").exists()
+
+
+def test_a_pair_whose_positive_is_no_passage_of_the_corpus_is_rejected(tmp_path: Path) -> None:
+    rows = [pair("known", "a"), pair("unknown", "b"), pair("known too", "a")]
+    stored = store(tmp_path, rows, [passage_of(rows[0])])
+    pairs, rejects = read_pairs({"train": stored.pairs_path}, read_corpus(stored.passages_path))
+    assert list(pairs.queries) == ["known", "known too"] and pairs.positives.tolist() == [0, 0]
+    (reject,) = rejects
+    assert reject.reason == "the positive is no passage of the corpus" and rows[1]["passage_id"] in reject.where
+    assert json.loads(reject.row)["query"] == "unknown"
 
 
 def test_a_corpus_that_is_smaller_than_the_window_of_ranks_is_searched_as_it_is(mine: Mined) -> None:
