@@ -290,7 +290,10 @@ class Teacher(Strict):
 
 
 class Judge(Strict):
-    """The servers under `generate.endpoints`, asked whether a suspicious negative answers the query."""
+    """The servers under `generate.endpoints`, asked whether a suspicious negative answers the query.
+
+    A recipe of pairs alone has no `generate`, and so no judge.
+    """
 
     above: Margin = 0.85  # suspicious: the negative's score, as a share of the positive's
     prompt: Literal["judge-v1"] = "judge-v1"
@@ -374,7 +377,11 @@ class DatasetRecipe(Strict):
             raise ValueError("nothing to start from: name `notes`, `pairs` or both")
         if bool(self.notes) != (self.generate is not None):
             raise ValueError("`notes` and `generate` belong together")
-        if self.mine and self.mine.judge and not (self.generate and self.generate.endpoints):
+        if self.mine and self.mine.judge and not self.generate:
+            raise ValueError(
+                "`mine.judge` asks the servers of `generate`, which a recipe of pairs alone has not: leave it out"
+            )
+        if self.mine and self.mine.judge and self.generate and not self.generate.endpoints:
             raise ValueError("`mine.judge` asks the servers under `generate.endpoints`: name some")
         if self.publish.ask:
             raise ValueError("`publish.ask` belongs to a model's recipe: a dataset answers no query")

@@ -16,7 +16,7 @@ from medembed.mine.judge import read_verdict
 from medembed.mine.pools import gather
 from medembed.mine.suspects import ANSWERS, DOES_NOT, NO_VERDICT, Verdicts, dropped, relabelled
 from medembed.mine.teacher import Graded
-from medembed.recipe import Mine
+from medembed.recipe import DatasetRecipe, Mine
 from medembed.recipe.dataset import Generate, Judge
 from medembed.run import Record, Run
 from tests.fixtures.tgi import TGI
@@ -76,6 +76,18 @@ def test_what_answers_the_query_is_no_negative_and_each_suspect_is_asked_about_o
     assert record.facts["judge"]["model"].startswith("loopback/clinical-70b@")
     assert record.facts["judge"]["prompt_version"].startswith("judge-v1@")
     assert {body["temperature"] for body in tgi.asked} == {0.0}
+
+
+def test_without_servers_of_generate_there_is_no_judge(tmp_path: Path) -> None:
+    said = {"kind": "dataset", "name": "x", "mine": {"retriever": "a/b", "judge": {}}, "publish": {"folder": "x"}}
+    source = {"source": str(tmp_path / "rows.jsonl"), "license": "mit"}
+    journal = tmp_path / "journal.jsonl"
+    for path in (tmp_path / "rows.jsonl", journal):
+        path.touch()
+    with pytest.raises(ValueError, match="a recipe of pairs alone has not: leave it out"):
+        DatasetRecipe.model_validate(said | {"pairs": [source]})
+    with pytest.raises(ValueError, match=r"under `generate.endpoints`: name some"):
+        DatasetRecipe.model_validate(said | {"notes": [source], "generate": {"recorded": str(journal)}})
 
 
 def test_a_run_that_was_cut_off_asks_only_what_has_no_answer_and_ends_alike(judged: Judged, tgi: TGI) -> None:
