@@ -4,14 +4,14 @@ Scores are logits, as losses that distil want them: a sigmoid would flatten what
 other or with a bound takes `probabilities` of them, where a share of a score has a meaning.
 """
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from medembed import tables
 from medembed.errors import RunError
 from medembed.retrieval import kept
 from medembed.retrieval.embeddings import Floats
@@ -32,7 +32,7 @@ def score(
     Raises:
         RunError: the model gives numbers that are none (NaN, infinity).
     """
-    blocks = tqdm(_blocks(texts), desc="rerank", unit="block", disable=None)
+    blocks = tqdm(tables.blocks(texts, BLOCK), desc="rerank", unit="block", disable=None)
     logits = [_scored(reranker, revision, block, cache, batch_size) for block in blocks]
     return np.concatenate([np.empty(0, np.float32), *logits])
 
@@ -78,9 +78,3 @@ def _scored(
         raise RunError.of("the cross-encoder gives scores that are not finite", mend="Choose another one.")
     kept.write(path, logits.tobytes())
     return logits
-
-
-def _blocks(texts: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-    rest = iter(texts)
-    while block := list(islice(rest, BLOCK)):
-        yield block
