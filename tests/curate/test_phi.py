@@ -145,6 +145,37 @@ def test_evidence_of_a_passage_without_findings_stays_as_it_is(tmp_path: Path) -
     assert out == row and said["evidence"] == "Norco 10/325" and facts["found"] == {}
 
 
+FOREIGN = "MRN: 4821337, told to Jane Doering on 212-555-0142"  # evidence that stands in no passage
+
+
+def test_evidence_that_is_not_from_the_passage_blocks_its_pair(tmp_path: Path) -> None:
+    clean = passage("n3", "Metformin 500 mg twice daily.")
+    asked = [pair(clean, "metformin dose", FOREIGN), pair(clean, "metformin dose", "Metformin 500 mg")]
+    _, (blocked, kept), facts = sift(tmp_path, Phi(policy="block"), [clean], asked)
+    assert blocked == "personal health information: name" and kept["evidence"] == "Metformin 500 mg"
+    assert facts["found"] == {"name": 1, "phone": 1, "record": 1} and facts["remaining"] == {}
+
+
+def test_evidence_that_is_not_from_the_passage_is_reported(tmp_path: Path) -> None:
+    clean = passage("n3", "Metformin 500 mg twice daily.")
+    _, (asked,), facts = sift(tmp_path, Phi(policy="report"), [clean], [pair(clean, "metformin dose", FOREIGN)])
+    assert asked["evidence"] == FOREIGN and facts["found"] == facts["remaining"] == {"name": 1, "phone": 1, "record": 1}
+
+
+def test_evidence_that_is_not_from_the_passage_is_redacted_counted_and_looked_at_again(tmp_path: Path) -> None:
+    _, (alone,), before = sift(tmp_path, REDACT, [NOTE], [pair(NOTE, "who called")])
+    _, (asked,), facts = sift(tmp_path, REDACT, [NOTE], [pair(NOTE, "who called", FOREIGN)])
+    assert asked["evidence"] == "MRN: [RECORD-1], told to [NAME-1] on [PHONE-1]"  # as the passage has them
+    assert facts["found"] == {"name": 3, "phone": 2, "date": 2, "record": 1} and facts["remaining"] == {}
+    assert before["found"] == {"name": 2, "phone": 1, "date": 2} and alone["evidence"] is None
+
+
+def test_what_evidence_quotes_is_counted_once_with_its_passage(tmp_path: Path) -> None:
+    for policy in ("report", "redact"):
+        _, _, facts = sift(tmp_path, Phi(policy=policy), [NOTE], [pair(NOTE, "who called", "Called 212-555-0142.")])
+        assert facts["found"] == {"name": 2, "phone": 1, "date": 2}
+
+
 @settings(deadline=None, max_examples=25)
 @given(data=st.data())
 def test_any_stretch_of_a_passage_is_evidence_after_redaction_too(
