@@ -5,7 +5,6 @@ stands in that note. Nothing that is told (facts, reasons, errors) holds a value
 """
 
 from collections import Counter
-from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -78,8 +77,8 @@ class _Gate:
 
     def passage(self, row: Row) -> Row | str:
         note = row["note_id"]
-        findings = self._find({note}, row, "title", "text")
-        said = self._judged(note, row, findings)
+        findings = self._find([note], row, "title", "text")
+        said = self._judged([note], row, findings)
         if isinstance(said, dict) and said != row:
             passage_id = content_id(said["title"], said["text"])
             for name, found in findings.items():
@@ -88,12 +87,11 @@ class _Gate:
 
     def pair(self, row: Row) -> Row | str:
         """A pair whose positive is its passage as it is now."""
-        note = row["note_id"]
-        notes = {note} | self._known.notes_of(row["passage_id"])
+        notes = [row["note_id"], *self._known.notes_of(row["passage_id"])]
         quoted = self._quoted(row)
         if quoted is None:
-            return self._judged(note, row, self._find(notes, row, "query", "evidence"))
-        return self._judged(note, row | {"evidence": quoted}, self._find(notes, row, "query"))
+            return self._judged(notes, row, self._find(notes, row, "query", "evidence"))
+        return self._judged(notes, row | {"evidence": quoted}, self._find(notes, row, "query"))
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -105,20 +103,23 @@ class _Gate:
             "direct": list(DIRECT),
         }
 
-    def _find(self, notes: Iterable[str], row: Row, *names: str) -> dict[str, list[Finding]]:
-        """What is found in the texts of a row that have these names."""
-        return {name: self._found_in(notes, row[name]) if row[name] else [] for name in names}
+    def _find(self, notes: list[str], row: Row, *names: str) -> dict[str, list[Finding]]:
+        """What is found in the texts of a row that have these names; `notes` are those whose names are known in it, its own first."""
+        return {name: self._found_in(notes, row[name] or "") for name in names}
 
-    def _found_in(self, notes: Iterable[str], text: str) -> list[Finding]:
-        found = merged([*self._finder.find(text), *self._known.names(notes, text)])
+    def _found_in(self, notes: list[str], text: str) -> list[Finding]:
+        found = self._look(notes, text)
         # What stood too close to something else is only seen when that is gone: a phone number right behind a ZIP code.
         for _ in range(LOOKS):
-            if not found or not (more := self._finder.find(masked(text, found))):
+            if not found or not (more := self._look(notes, masked(text, found))):
                 break
             found = merged(found + more)
         return found
 
-    def _judged(self, note: str, row: Row, findings: dict[str, list[Finding]]) -> Row | str:
+    def _look(self, notes: list[str], text: str) -> list[Finding]:
+        return merged([*self._finder.find(text), *self._known.names(notes, text)])
+
+    def _judged(self, notes: list[str], row: Row, findings: dict[str, list[Finding]]) -> Row | str:
         """The row as the policy lets it go on, or the reason why it does not; counts."""
         kinds = Counter(each.kind for found in findings.values() for each in found)
         self._found += kinds
@@ -129,9 +130,9 @@ class _Gate:
         if self._setting.policy == "report":
             self._remaining += kinds
             return row
-        redacted = {name: self._known.redacted(note, row[name], found) for name, found in findings.items() if found}
+        redacted = {name: self._known.redacted(notes[0], row[name], found) for name, found in findings.items() if found}
         for text in redacted.values():  # what is left is counted, not taken for granted
-            self._remaining.update(each.kind for each in self._finder.find(text))
+            self._remaining.update(each.kind for each in self._look(notes, text))
         return row | redacted
 
     def _quoted(self, row: Row) -> str | None:

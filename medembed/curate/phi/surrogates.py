@@ -14,6 +14,10 @@ from medembed.curate.phi.spans import Finding
 from medembed.curate.phi.vocabulary import words
 from medembed.rows import fold_quotes, plain_quotes
 
+# What follows a word of a surrogate: Mrs. Phone must not be found in `[PHONE-1]`.
+_REST_OF_SURROGATE = r"(?:-[A-Z]+)*-\d+\]"
+KNOWN = 0.7  # how sure a known name is: less than an e-mail address that holds it, which is one finding
+
 
 class Known:
     """What has been seen in each note."""
@@ -35,20 +39,27 @@ class Known:
     def learn(self, note: str, name: str) -> None:
         """A name found somewhere in the note, from now on looked for in all of it: whole, and each part that can stand alone."""
         parts = [part.strip(".'’") for part in re.split(r"[\s,–-]+", name)]
-        never = words("ordinary") | words("eponyms") | words("ambiguous")
-        alone = {part for part in parts if len(part) > 2 and part.lower() not in never}
+        alone = {part for part in parts if len(part) > 2 and not _is_word(part)}
         self._file.executemany(
             "INSERT OR IGNORE INTO names VALUES (?, ?)", [(note, each) for each in sorted({name} | alone)]
         )
 
     def names(self, notes: Iterable[str], text: str) -> list[Finding]:
-        """Where the names of these notes stand in `text`, as words of their own."""
+        """Where the names of these notes stand in `text`, as words of their own, in whatever case: queries are typed in small letters.
+
+        One that is a word as well counts as it was written: «Sharp» and not «sharp».
+        """
+        folded = text.casefold()
         return [
-            Finding(*match.span(), "name")
+            Finding(*match.span(), "name", KNOWN)
             for note in notes
             for (name,) in self._file.execute("SELECT name FROM names WHERE note = ?", [note])
-            if name in text
-            for match in re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", text)
+            if name.casefold() in folded
+            for match in re.finditer(
+                rf"(?<!\w){re.escape(name)}(?!\w|{_REST_OF_SURROGATE})",
+                text,
+                0 if _is_word(name) or _is_homonym(name) else re.IGNORECASE,
+            )
         ]
 
     def redacted(self, note: str, text: str, findings: list[Finding]) -> str:
@@ -94,3 +105,13 @@ class Known:
                 inside = [each._replace(start=each.start - start, end=each.end - start) for each in touched]
                 return self.redacted(note, text[start:end], inside)
         return None
+
+
+def _is_word(name: str) -> bool:
+    """Whether it is rather a word, or the name of a sign or an instrument, where it stands alone."""
+    return any(name.lower() in words(of) for of in ("ordinary", "eponyms", "ambiguous"))
+
+
+def _is_homonym(name: str) -> bool:
+    """Whether it is a name, where it stands alone, but in another case a word or an abbreviation."""
+    return len(name) < 3 or name.lower() in words("homonyms")
