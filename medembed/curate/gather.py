@@ -3,6 +3,7 @@
 Passages of notes come first, then the positives of labelled pairs, then the recipe's `corpus`. A passage that comes twice stands once.
 """
 
+import re
 from pathlib import Path
 
 from medembed import tables
@@ -12,6 +13,8 @@ from medembed.recipe import DatasetRecipe
 from medembed.rows import CORPUS, PAIRS, Reject, content_id, passage_input
 from medembed.run import Run, by_frequency, write_json
 from medembed.sources import read_rows
+
+SLUG = re.compile(r"[a-z_-]{1,32}")  # of a type of queries: other text may name somebody, and no filter looks at it
 
 
 def gather(recipe: DatasetRecipe, run: Run, folder: Path) -> None:
@@ -61,7 +64,7 @@ def labelled(row: Row) -> tuple[Row, Row]:
     pair = {
         "query": row["query"].strip(),
         "positive": passage_input(passage["title"], passage["text"]),
-        "query_type": row.get("query_type") or "labelled",
+        "query_type": said if SLUG.fullmatch(said := row.get("query_type") or "") else "labelled",
         "evidence": row.get("evidence"),
         "generator": None,
         "prompt_version": None,

@@ -19,7 +19,10 @@ class Notes(Source):
 
 
 class Pairs(Source):
-    """Labelled pairs: columns `query`, `positive` and, where there are such, `title`, `query_type`, `evidence`, `note_id`."""
+    """Labelled pairs: columns `query`, `positive` and, where there are such, `title`, `query_type`, `evidence`, `note_id`.
+
+    A `query_type` is a word of small letters, `_` and `-`, of 32 at most; any other becomes `labelled`.
+    """
 
     required = ("query", "positive")
     optional = ("title", "query_type", "evidence", "note_id")
