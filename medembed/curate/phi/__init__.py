@@ -1,7 +1,8 @@
 """The gate for personal health information: passages and pairs come in; they go out counted, redacted, or not at all.
 
 All rows are looked through once before, for names: what some passage, query or evidence of a note shows to be a name is one wherever it
-stands in that note. Nothing that is told (facts, reasons, errors) holds a value that was found.
+stands in that note. Notes get new ids, which follow from what goes out alone. Nothing that is told (facts, reasons, errors) holds a value
+that was found.
 """
 
 from collections import Counter
@@ -79,15 +80,19 @@ class _Gate:
         note = row["note_id"]
         findings = self._find([note], row, "title", "text")
         said = self._judged([note], row, findings)
-        if isinstance(said, dict) and said != row:
+        if isinstance(said, str):
+            return said
+        passage_id = row["passage_id"]
+        if said != row:
             passage_id = content_id(said["title"], said["text"])
             for name, found in findings.items():
-                self._known.remember(passage_id, note, row[name] or "", found)
-        return said
+                if found:
+                    self._known.remember(passage_id, note, row[name], found)
+        return said | {"note_id": self._known.named(note, passage_id)}
 
     def pair(self, row: Row) -> Row | str:
-        """A pair whose positive is its passage as it is now."""
-        notes = [row["note_id"], *self._known.notes_of(row["passage_id"])]
+        """A pair whose positive and note are those of its passage as it is now."""
+        notes = self._known.notes_of(row["passage_id"])
         quoted = self._quoted(row)
         if quoted is None:
             return self._judged(notes, row, self._find(notes, row, "query", "evidence"))

@@ -1,7 +1,7 @@
 """Findings → surrogates: within a note the same value always becomes the same `[NAME-1]`, in passages, queries and evidence alike.
 
-What is known of a note (its names, the numbers of its values, how its passages were changed) lies in a temporary SQLite database, which
-is gone with the process: memory does not grow with the data, and no list of identifiers is left behind.
+What is known of a note (its names, its new id, the numbers of its values, how its passages were changed) lies in a temporary SQLite
+database, which is gone with the process: memory does not grow with the data, and no list of identifiers is left behind.
 """
 
 import json
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from medembed.curate.phi.classes import PhiClass, surrogate
 from medembed.curate.phi.spans import Finding
 from medembed.curate.phi.vocabulary import words
-from medembed.rows import fold_quotes, plain_quotes
+from medembed.rows import content_id, fold_quotes, plain_quotes
 
 # What follows a word of a surrogate: Mrs. Phone must not be found in `[PHONE-1]`.
 _REST_OF_SURROGATE = r"(?:-[A-Z]+)*-\d+\]"
@@ -31,8 +31,12 @@ class Known:
             PRAGMA journal_mode = OFF;
             CREATE TABLE names (note, name, PRIMARY KEY (note, name)) WITHOUT ROWID;
             CREATE TABLE numbers (note, kind, value, number INT, PRIMARY KEY (note, kind, value)) WITHOUT ROWID;
+            CREATE TABLE notes (note PRIMARY KEY, first, id) WITHOUT ROWID;
+            CREATE INDEX by_first ON notes (first);
+            CREATE TABLE passages (passage_id, note);
+            CREATE INDEX by_passage ON passages (passage_id);
             CREATE TABLE changed (passage_id, note, text, findings);
-            CREATE INDEX by_passage ON changed (passage_id);
+            CREATE INDEX by_new_passage ON changed (passage_id);
             """
         )
 
@@ -79,13 +83,27 @@ class Known:
             self._file.execute("INSERT INTO numbers VALUES (?, ?, ?, ?)", [*key, *found])
         return int(found[0])
 
-    def remember(self, passage_id: str, note: str, text: str, findings: list[Finding]) -> None:
-        """A text that has become (part of) the passage with this new id: evidence is quoted from what it was."""
-        self._file.execute("INSERT INTO changed VALUES (?, ?, ?, ?)", [passage_id, note, text, json.dumps(findings)])
+    def named(self, note: str, passage_id: str) -> str:
+        """The id under which the note of a passage goes out: made of the first of its passages, as they go out.
 
-    def notes_of(self, passage_id: str) -> set[str]:
-        """The notes of all passages that have become this one."""
-        return {note for (note,) in self._file.execute("SELECT note FROM changed WHERE passage_id = ?", [passage_id])}
+        One that is made of what the note said, or of how its source calls it, could be guessed: there are few record numbers.
+        """
+        self._file.execute("INSERT INTO passages VALUES (?, ?)", [passage_id, note])
+        found = self._file.execute("SELECT id FROM notes WHERE note = ?", [note]).fetchone()
+        if not found:
+            alike = self._file.execute("SELECT count(*) FROM notes WHERE first = ?", [passage_id]).fetchone()
+            found = [content_id("note", passage_id, str(*alike))]
+            self._file.execute("INSERT INTO notes VALUES (?, ?, ?)", [note, passage_id, *found])
+        return str(found[0])
+
+    def notes_of(self, passage_id: str) -> list[str]:
+        """The notes of all passages that have become this one; first the one of which it is."""
+        rows = self._file.execute("SELECT note FROM passages WHERE passage_id = ? ORDER BY rowid", [passage_id])
+        return list(dict.fromkeys(note for (note,) in rows))
+
+    def remember(self, passage_id: str, note: str, text: str, findings: list[Finding]) -> None:
+        """A text that was redacted for the passage with this id: evidence is quoted from what it was."""
+        self._file.execute("INSERT INTO changed VALUES (?, ?, ?, ?)", [passage_id, note, text, json.dumps(findings)])
 
     def evidence(self, passage_id: str, span: str) -> str | None:
         """What the stretch of a passage that `span` quotes has become, findings that it cuts whole; None when it is not from there."""
