@@ -182,7 +182,6 @@ class Phi(Strict):
 
     policy: Literal["report", "redact", "block"]
     model: str | None = None  # an installed spaCy model that finds names; patterns alone when none
-    min_score: Margin = 0.4  # of a finding's confidence
 
 
 class Decontaminate(Strict):

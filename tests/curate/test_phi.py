@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from medembed import tables
 from medembed.curate import phi
 from medembed.curate.phi.classes import CLASSES, DIRECT
+from medembed.curate.phi.identifiers import IDENTIFIERS
+from medembed.curate.phi.names import PATTERNS
 from medembed.curate.phi.spans import Finding, merged
 from medembed.curate.sieve import Stored
 from medembed.errors import InputError
@@ -26,7 +29,7 @@ from medembed.rows import CORPUS, PAIRS, content_id, passage_input, stands_in
 
 pytest.importorskip("presidio_analyzer", reason="Presidio is not installed: pip install 'medembed[phi]'")
 
-from medembed.curate.phi.engine import Finder
+from medembed.curate.phi.engine import LEAST, Finder
 from tests.curate.phi.measure import HALVES, LOOK_ALIKE, measure
 
 Row = dict[str, Any]
@@ -103,6 +106,13 @@ def test_every_class_is_found_and_look_alikes_stay(finder: Finder, half: str) ->
         assert score.recall(kind) >= RECALL[kind], (kind, score.lines)
         assert score.precision(kind) >= PRECISION, (kind, score.lines)
     assert score.found[LOOK_ALIKE] <= 0.02 * score.marked[LOOK_ALIKE], score.lines
+
+
+def test_no_setting_switches_a_pattern_off(finder: Finder) -> None:
+    with pytest.raises(ValidationError, match="min_score"):
+        Phi.model_validate({"policy": "redact", "min_score": 1.0})
+    assert min(score for patterns in (*IDENTIFIERS.values(), PATTERNS) for _, score in patterns) >= LEAST
+    assert [each.kind for each in finder.find("1EG4-TE5-MK73, AB1234563")] == ["health plan", "licence"]  # Presidio's
 
 
 def test_a_value_has_one_surrogate_in_all_of_its_note_and_numbers_begin_anew_in_the_next(tmp_path: Path) -> None:
