@@ -380,9 +380,13 @@ class DatasetRecipe(Strict):
             raise ValueError("`mine.judge` asks the servers under `generate.endpoints`: name some")
         if self.publish.ask:
             raise ValueError("`publish.ask` belongs to a model's recipe: a dataset answers no query")
+        filters = [each.name for each in self.curate]
         for once in ("phi", "decontaminate"):
-            if [each.name for each in self.curate].count(once) > 1:
+            if filters.count(once) > 1:
                 raise ValueError(f"the filter `{once}` stands twice under `curate`: name all its settings in one place")
+        redacts = any(each.phi and each.phi.policy == "redact" for each in self.curate)
+        if redacts and "decontaminate" in filters[filters.index("phi") :]:
+            raise ValueError("put `decontaminate` before `phi: redact`: surrogates hide what texts share with a task")
         return self
 
     @property
