@@ -115,6 +115,24 @@ def test_no_setting_switches_a_pattern_off(finder: Finder) -> None:
     assert [each.kind for each in finder.find("1EG4-TE5-MK73, AB1234563")] == ["health plan", "licence"]  # Presidio's
 
 
+@pytest.mark.parametrize(
+    "text, looks",
+    [
+        ("Metformin 500 mg twice daily.", 2),  # for names, for all
+        ("Seen by Dr. Okonkwo on 3/14/2021.", 4),  # for more, and again
+        ("The office, 8th Floor, New York, NY 10018 212-555-0142 was told.", 5),  # for more twice
+    ],
+)
+def test_a_text_is_looked_at_as_often_as_docs_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, looks: int
+) -> None:
+    seen: list[str] = []
+    find = Finder.find
+    monkeypatch.setattr(Finder, "find", lambda self, text, only=None: seen.append(text) or find(self, text, only))
+    sift(tmp_path, REDACT, [passage("n1", text)])
+    assert len(seen) == looks <= 2 + phi.LOOKS + 1
+
+
 def test_a_value_has_one_surrogate_in_all_of_its_note_and_numbers_begin_anew_in_the_next(tmp_path: Path) -> None:
     (first, later, other), _, _ = sift(tmp_path, REDACT, [NOTE, LATER, OTHER])
     assert first["title"] == "Visit of [DATE-1]"

@@ -110,7 +110,7 @@ class _Gate:
 
     def _find(self, notes: list[str], row: Row, *names: str) -> dict[str, list[Finding]]:
         """What is found in the texts of a row that have these names; `notes` are those whose names are known in it, its own first."""
-        return {name: self._found_in(notes, row[name] or "") for name in names}
+        return {name: self._found_in(notes, row[name]) for name in names if row[name]}
 
     def _found_in(self, notes: list[str], text: str) -> list[Finding]:
         found = self._look(notes, text)
