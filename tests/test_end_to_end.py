@@ -184,7 +184,7 @@ def test_pairs_alone_are_published_to_a_hub_and_used_by_repo_id(tiny_model: Path
             "name: pairs\n"
             "pairs: [{source: ./faq.jsonl, license: cc-by-4.0, columns: {query: question, positive: answer}}]\n"
             # Without the last two nothing goes to a public repository.
-            "curate: [duplicates, phi: redact, decontaminate: {tasks: [./held-out]}]\n"
+            "curate: [duplicates, decontaminate: {tasks: [./held-out]}, phi: redact]\n"
             f"mine: {{retriever: {tiny_model}, negatives: 1, fewer: fill, relative_margin: 1}}\n"
             "publish: {repo: medembed/pairs}\n"
         )

@@ -65,6 +65,14 @@ def test_a_filter_that_is_none_is_told_once_with_what_there_is(write, said: str,
     assert says in told
 
 
+def test_redaction_before_decontamination_is_told(write) -> None:
+    for redact in ("phi", "{phi: redact}", "{phi: {policy: redact}}"):
+        (told,) = faults(write(DATASET + f"curate: [{redact}, length, decontaminate]\n"))
+        assert "put `decontaminate` before `phi: redact`" in told
+    for curate in ("decontaminate, phi", "{phi: block}, decontaminate", "{phi: report}, decontaminate"):
+        assert load(write(DATASET + f"curate: [{curate}]\n"))
+
+
 def test_a_contradiction_is_told_beside_an_unknown_key_of_the_same_section(write) -> None:
     told = faults(write(DATASET.replace("negatives: 2", "negatives: 9, ranks: [1, 3], foo: 1")))
     assert len(told) == 2

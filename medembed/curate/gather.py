@@ -4,6 +4,7 @@ Passages of notes come first, then the positives of labelled pairs, then the rec
 the note that it came from first; so do all pairs of it: the split, which goes by notes, must not tear them apart.
 """
 
+import re
 from pathlib import Path
 
 from medembed import tables
@@ -13,6 +14,8 @@ from medembed.recipe import DatasetRecipe
 from medembed.rows import CORPUS, PAIRS, Reject, content_id, passage_input
 from medembed.run import Run, by_frequency, write_json
 from medembed.sources import read_rows
+
+SLUG = re.compile(r"[a-z_-]{1,32}")  # of a type of queries: other text may name somebody, and no filter looks at it
 
 
 def gather(recipe: DatasetRecipe, run: Run, folder: Path) -> None:
@@ -65,7 +68,7 @@ def labelled(row: Row) -> tuple[Row, Row]:
     pair = {
         "query": row["query"].strip(),
         "positive": passage_input(passage["title"], passage["text"]),
-        "query_type": row.get("query_type") or "labelled",
+        "query_type": said if SLUG.fullmatch(said := row.get("query_type") or "") else "labelled",
         "evidence": row.get("evidence"),
         "generator": None,
         "prompt_version": None,

@@ -82,7 +82,7 @@ def rejects_of(folder: Path) -> Iterator[Reject]:
 
 
 def _passages(sieve: Sieve, stored: Stored, path: Path, take: Take) -> Fates:
-    """Write the passages that stay. A changed one has another content, and so another id."""
+    """Write the passages that stay. One with another content has another id; the pairs of any that changed follow it."""
     fates = Fates()
     kept: set[str] = set()
     with tables.writing(path, CORPUS) as add:
@@ -97,7 +97,9 @@ def _passages(sieve: Sieve, stored: Stored, path: Path, take: Take) -> Fates:
                 take(said, row)
                 continue
             if (said["title"], said["text"]) != (row["title"], row["text"]):
-                said["passage_id"] = fates.moved[old] = content_id(said["title"], said["text"])
+                said["passage_id"] = content_id(said["title"], said["text"])
+            if said != row:
+                fates.moved[old] = said["passage_id"]
             if said["passage_id"] in kept:  # changed, one of the two says what the other says
                 fates.moved[old] = said["passage_id"]
                 take("duplicate passage", row)

@@ -19,7 +19,10 @@ class Notes(Source):
 
 
 class Pairs(Source):
-    """Labelled pairs: columns `query`, `positive` and, where there are such, `title`, `query_type`, `evidence`, `note_id`."""
+    """Labelled pairs: columns `query`, `positive` and, where there are such, `title`, `query_type`, `evidence`, `note_id`.
+
+    A `query_type` is a word of small letters, `_` and `-`, of 32 at most; any other becomes `labelled`.
+    """
 
     required = ("query", "positive")
     optional = ("title", "query_type", "evidence", "note_id")
@@ -179,7 +182,6 @@ class Phi(Strict):
 
     policy: Literal["report", "redact", "block"]
     model: str | None = None  # an installed spaCy model that finds names; patterns alone when none
-    min_score: Margin = 0.4  # of a finding's confidence
 
 
 class Decontaminate(Strict):
@@ -385,9 +387,13 @@ class DatasetRecipe(Strict):
             raise ValueError("`mine.judge` asks the servers under `generate.endpoints`: name some")
         if self.publish.ask:
             raise ValueError("`publish.ask` belongs to a model's recipe: a dataset answers no query")
+        filters = [each.name for each in self.curate]
         for once in ("phi", "decontaminate"):
-            if [each.name for each in self.curate].count(once) > 1:
+            if filters.count(once) > 1:
                 raise ValueError(f"the filter `{once}` stands twice under `curate`: name all its settings in one place")
+        redacts = any(each.phi and each.phi.policy == "redact" for each in self.curate)
+        if redacts and "decontaminate" in filters[filters.index("phi") :]:
+            raise ValueError("put `decontaminate` before `phi: redact`: surrogates hide what texts share with a task")
         return self
 
     @property

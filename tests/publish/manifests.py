@@ -125,7 +125,7 @@ def triplets() -> dict[str, Any]:
             "max_tokens": 2048,
             "seed": 42,
         },
-        "curate": [{"duplicates": {"near": 0.85}}, {"phi": "redact"}, {"decontaminate": "default"}],
+        "curate": [{"duplicates": {"near": 0.85}}, {"decontaminate": "default"}, {"phi": "redact"}],
         "split": {"dev": 0.2, "seed": 42},
         "mine": {
             "negatives": 2,

@@ -117,7 +117,7 @@ def test_settings_of_filters_are_told_in_words_and_a_model_by_its_name(of_datase
     "facts, told",
     [
         ({"policy": "report"}, "counted and left where it stands"),
-        ({"policy": "block"}, "A passage or query with a finding was removed"),
+        ({"policy": "block"}, "A passage or pair with a finding was removed"),
         ({"policy": "redact"}, "replaced by surrogates such as `[NAME-1]`"),
         ({"names": "en_core_web_sm"}, "names by patterns and the spaCy model en_core_web_sm."),
         ({"policy": "another"}, "What it did with findings: not recorded"),

@@ -16,7 +16,7 @@ from medembed.recipe import DatasetRecipe
 from medembed.run import Run
 from tests.publish.runs import CURATED, PHI, SECRET_TEXT, dataset_run, model_run
 
-SIFTED = ["phi", {"decontaminate": "default"}]
+SIFTED = [{"decontaminate": "default"}, "phi"]
 MINE = {"kind": "dataset", "name": "tiny"}
 
 

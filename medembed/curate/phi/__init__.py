@@ -1,11 +1,11 @@
 """The gate for personal health information: passages and pairs come in; they go out counted, redacted, or not at all.
 
 All rows are looked through once before, for names: what some passage, query or evidence of a note shows to be a name is one wherever it
-stands in that note. Nothing that is told (facts, reasons, errors) holds a value that was found.
+stands in that note. Notes get new ids, which follow from what goes out alone. Nothing that is told (facts, reasons, errors) holds a value
+that was found.
 """
 
 from collections import Counter
-from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from medembed.curate.phi.engine import Finder
 
 ENGINE = "presidio-analyzer"
-LOOKS = 3  # at a text in which something was found
+LOOKS = 3  # more, at a text in which something was found
 
 
 def reads(setting: Phi) -> dict[str, str]:
@@ -78,32 +78,25 @@ class _Gate:
 
     def passage(self, row: Row) -> Row | str:
         note = row["note_id"]
-        texts: dict[str, str] = {name: row[name] or "" for name in ("title", "text")}
-        findings = {name: self._find({note}, text) for name, text in texts.items()}
-        said = self._said(row, findings["title"] + findings["text"])
-        if said is not None:
-            return said
-        row |= {name: self._known.redacted(note, text, findings[name]) for name, text in texts.items()}
-        self._look_again(row["title"], row["text"])
-        passage_id = content_id(row["title"], row["text"])
-        for name, text in texts.items():
-            self._known.remember(passage_id, note, text, findings[name])
-        return row
-
-    def pair(self, row: Row) -> Row | str:
-        """A pair whose positive is its passage as it is now."""
-        note = row["note_id"]
-        notes = {note} | self._known.notes_of(row["passage_id"])
-        findings = self._find(notes, row["query"])
-        said = self._said(row, findings)
+        findings = self._find([note], row, "title", "text")
+        said = self._judged([note], row, findings)
         if isinstance(said, str):
             return said
-        if self._setting.policy == "redact":
-            row["query"] = self._known.redacted(note, row["query"], findings)
-            self._look_again(row["query"])
-            if row["evidence"]:
-                row["evidence"] = self._evidence(notes, row)
-        return row
+        passage_id = row["passage_id"]
+        if said != row:
+            passage_id = content_id(said["title"], said["text"])
+            for name, found in findings.items():
+                if found:
+                    self._known.remember(passage_id, note, row[name], found)
+        return said | {"note_id": self._known.named(note, passage_id)}
+
+    def pair(self, row: Row) -> Row | str:
+        """A pair whose positive and note are those of its passage as it is now."""
+        notes = self._known.notes_of(row["passage_id"])
+        quoted = self._quoted(row)
+        if quoted is None:
+            return self._judged(notes, row, self._find(notes, row, "query", "evidence"))
+        return self._judged(notes, row | {"evidence": quoted}, self._find(notes, row, "query"))
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -115,39 +108,48 @@ class _Gate:
             "direct": list(DIRECT),
         }
 
-    def _find(self, notes: Iterable[str], text: str) -> list[Finding]:
-        found = merged([*self._finder.find(text), *self._known.names(notes, text)])
+    def _find(self, notes: list[str], row: Row, *names: str) -> dict[str, list[Finding]]:
+        """What is found in the texts of a row that have these names; `notes` are those whose names are known in it, its own first."""
+        return {name: self._found_in(notes, row[name]) for name in names if row[name]}
+
+    def _found_in(self, notes: list[str], text: str) -> list[Finding]:
+        found = self._look(notes, text)
         # What stood too close to something else is only seen when that is gone: a phone number right behind a ZIP code.
         for _ in range(LOOKS):
-            if not found or not (more := self._finder.find(masked(text, found))):
+            if not found or not (more := self._look(notes, masked(text, found))):
                 break
             found = merged(found + more)
         return found
 
-    def _said(self, row: Row, findings: list[Finding]) -> Row | str | None:
-        """The row or a reason, where nothing is to be redacted; counts."""
-        kinds = Counter(each.kind for each in findings)
+    def _look(self, notes: list[str], text: str) -> list[Finding]:
+        return merged([*self._finder.find(text), *self._known.names(notes, text)])
+
+    def _judged(self, notes: list[str], row: Row, findings: dict[str, list[Finding]]) -> Row | str:
+        """The row as the policy lets it go on, or the reason why it does not; counts."""
+        kinds = Counter(each.kind for found in findings.values() for each in found)
         self._found += kinds
-        if not findings:
+        if not kinds:
             return row
         if self._setting.policy == "block":
             return f"personal health information: {min(kinds, key=CLASSES.index)}"
         if self._setting.policy == "report":
             self._remaining += kinds
             return row
-        return None
+        redacted = {name: self._known.redacted(notes[0], row[name], found) for name, found in findings.items() if found}
+        for text in redacted.values():  # what is left is counted, not taken for granted
+            self._remaining.update(each.kind for each in self._look(notes, text))
+        return row | redacted
 
-    def _look_again(self, *texts: str) -> None:
-        """What is left is counted, not taken for granted."""
-        for text in texts:
-            self._remaining.update(each.kind for each in self._finder.find(text))
+    def _quoted(self, row: Row) -> str | None:
+        """A pair's evidence as it stands in the positive now; None when there is none, or when it is not from there.
 
-    def _evidence(self, notes: Iterable[str], row: Row) -> str:
-        """The passage decides what of its evidence is personal: a quotation alone may look like less, or like more."""
-        quoted = self._known.evidence(row["passage_id"], row["evidence"])
-        if quoted is None and not stands_in(row["evidence"], row["positive"]):
-            return self._known.redacted(row["note_id"], row["evidence"], self._find(notes, row["evidence"]))
-        return row["evidence"] if quoted is None else quoted
+        The passage decides what of its evidence is personal: a quotation alone may look like less, or like more.
+        """
+        if not row["evidence"]:
+            return None
+        if stands_in(row["evidence"], row["positive"]):
+            return str(row["evidence"])
+        return self._known.evidence(row["passage_id"], row["evidence"])
 
 
 def _by_class(counts: Counter[str]) -> dict[str, int]:

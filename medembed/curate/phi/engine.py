@@ -35,6 +35,7 @@ PREDEFINED: dict[str, PhiClass] = {
     "IbanRecognizer": "account",
     "UsMbiRecognizer": "health plan",
 }
+LEAST = 0.4  # of a finding's confidence: all but `::` as an address, and a Medicare number without a label and without dashes
 
 
 class Finder:
@@ -43,12 +44,11 @@ class Finder:
     def __init__(self, setting: Phi) -> None:
         logging.getLogger("presidio-analyzer").setLevel(logging.CRITICAL)  # it may tell the text that it works on
         self._engine = _analyzer(setting.model)
-        self._least = setting.min_score
 
     def find(self, text: str, only: PhiClass | None = None) -> list[Finding]:
         """Findings, of one class or of all, in the order of the text; none overlaps another."""
         kinds: list[str] = [only] if only else list(CLASSES)
-        seen = self._engine.analyze(text, language="en", entities=kinds, score_threshold=self._least)
+        seen = self._engine.analyze(text, language="en", entities=kinds, score_threshold=LEAST)
         return merged(Finding(each.start, each.end, cast(PhiClass, each.entity_type), each.score) for each in seen)
 
 

@@ -1,7 +1,7 @@
 """Findings → surrogates: within a note the same value always becomes the same `[NAME-1]`, in passages, queries and evidence alike.
 
-What is known of a note (its names, the numbers of its values, how its passages were changed) lies in a temporary SQLite database, which
-is gone with the process: memory does not grow with the data, and no list of identifiers is left behind.
+What is known of a note (its names, its new id, the numbers of its values, how its passages were changed) lies in a temporary SQLite
+database, which is gone with the process: memory does not grow with the data, and no list of identifiers is left behind.
 """
 
 import json
@@ -12,7 +12,11 @@ from collections.abc import Iterable
 from medembed.curate.phi.classes import PhiClass, surrogate
 from medembed.curate.phi.spans import Finding
 from medembed.curate.phi.vocabulary import words
-from medembed.rows import fold_quotes, plain_quotes
+from medembed.rows import content_id, fold_quotes, plain_quotes
+
+# What follows a word of a surrogate: Mrs. Phone must not be found in `[PHONE-1]`.
+_REST_OF_SURROGATE = r"(?:-[A-Z]+)*-\d+\]"
+KNOWN = 0.7  # how sure a known name is: less than an e-mail address that holds it, which is one finding
 
 
 class Known:
@@ -27,28 +31,39 @@ class Known:
             PRAGMA journal_mode = OFF;
             CREATE TABLE names (note, name, PRIMARY KEY (note, name)) WITHOUT ROWID;
             CREATE TABLE numbers (note, kind, value, number INT, PRIMARY KEY (note, kind, value)) WITHOUT ROWID;
+            CREATE TABLE notes (note PRIMARY KEY, first, id) WITHOUT ROWID;
+            CREATE INDEX by_first ON notes (first);
+            CREATE TABLE passages (passage_id, note);
+            CREATE INDEX by_passage ON passages (passage_id);
             CREATE TABLE changed (passage_id, note, text, findings);
-            CREATE INDEX by_passage ON changed (passage_id);
+            CREATE INDEX by_new_passage ON changed (passage_id);
             """
         )
 
     def learn(self, note: str, name: str) -> None:
         """A name found somewhere in the note, from now on looked for in all of it: whole, and each part that can stand alone."""
         parts = [part.strip(".'’") for part in re.split(r"[\s,–-]+", name)]
-        never = words("ordinary") | words("eponyms") | words("ambiguous")
-        alone = {part for part in parts if len(part) > 2 and part.lower() not in never}
+        alone = {part for part in parts if len(part) > 2 and not _is_word(part)}
         self._file.executemany(
             "INSERT OR IGNORE INTO names VALUES (?, ?)", [(note, each) for each in sorted({name} | alone)]
         )
 
     def names(self, notes: Iterable[str], text: str) -> list[Finding]:
-        """Where the names of these notes stand in `text`, as words of their own."""
+        """Where the names of these notes stand in `text`, as words of their own, in whatever case: queries are typed in small letters.
+
+        One that is a word as well counts as it was written: «Sharp» and not «sharp».
+        """
+        folded = text.casefold()
         return [
-            Finding(*match.span(), "name")
+            Finding(*match.span(), "name", KNOWN)
             for note in notes
             for (name,) in self._file.execute("SELECT name FROM names WHERE note = ?", [note])
-            if name in text
-            for match in re.finditer(rf"(?<!\w){re.escape(name)}(?!\w)", text)
+            if name.casefold() in folded
+            for match in re.finditer(
+                rf"(?<!\w){re.escape(name)}(?!\w|{_REST_OF_SURROGATE})",
+                text,
+                0 if _is_word(name) or _is_homonym(name) else re.IGNORECASE,
+            )
         ]
 
     def redacted(self, note: str, text: str, findings: list[Finding]) -> str:
@@ -68,13 +83,27 @@ class Known:
             self._file.execute("INSERT INTO numbers VALUES (?, ?, ?, ?)", [*key, *found])
         return int(found[0])
 
-    def remember(self, passage_id: str, note: str, text: str, findings: list[Finding]) -> None:
-        """A text that has become (part of) the passage with this new id: evidence is quoted from what it was."""
-        self._file.execute("INSERT INTO changed VALUES (?, ?, ?, ?)", [passage_id, note, text, json.dumps(findings)])
+    def named(self, note: str, passage_id: str) -> str:
+        """The id under which the note of a passage goes out: made of the first of its passages, as they go out.
 
-    def notes_of(self, passage_id: str) -> set[str]:
-        """The notes of all passages that have become this one."""
-        return {note for (note,) in self._file.execute("SELECT note FROM changed WHERE passage_id = ?", [passage_id])}
+        One that is made of what the note said, or of how its source calls it, could be guessed: there are few record numbers.
+        """
+        self._file.execute("INSERT INTO passages VALUES (?, ?)", [passage_id, note])
+        found = self._file.execute("SELECT id FROM notes WHERE note = ?", [note]).fetchone()
+        if not found:
+            alike = self._file.execute("SELECT count(*) FROM notes WHERE first = ?", [passage_id]).fetchone()
+            found = [content_id("note", passage_id, str(*alike))]
+            self._file.execute("INSERT INTO notes VALUES (?, ?, ?)", [note, passage_id, *found])
+        return str(found[0])
+
+    def notes_of(self, passage_id: str) -> list[str]:
+        """The notes of all passages that have become this one; first the one of which it is."""
+        rows = self._file.execute("SELECT note FROM passages WHERE passage_id = ? ORDER BY rowid", [passage_id])
+        return list(dict.fromkeys(note for (note,) in rows))
+
+    def remember(self, passage_id: str, note: str, text: str, findings: list[Finding]) -> None:
+        """A text that was redacted for the passage with this id: evidence is quoted from what it was."""
+        self._file.execute("INSERT INTO changed VALUES (?, ?, ?, ?)", [passage_id, note, text, json.dumps(findings)])
 
     def evidence(self, passage_id: str, span: str) -> str | None:
         """What the stretch of a passage that `span` quotes has become, findings that it cuts whole; None when it is not from there."""
@@ -94,3 +123,13 @@ class Known:
                 inside = [each._replace(start=each.start - start, end=each.end - start) for each in touched]
                 return self.redacted(note, text[start:end], inside)
         return None
+
+
+def _is_word(name: str) -> bool:
+    """Whether it is rather a word, or the name of a sign or an instrument, where it stands alone."""
+    return any(name.lower() in words(of) for of in ("ordinary", "eponyms", "ambiguous"))
+
+
+def _is_homonym(name: str) -> bool:
+    """Whether it is a name, where it stands alone, but in another case a word or an abbreviation."""
+    return len(name) < 3 or name.lower() in words("homonyms")
