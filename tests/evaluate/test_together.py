@@ -14,7 +14,7 @@ from tests.fixtures.beir import PASSAGES, write_beir
 from tests.fixtures.models import WORDS, make_tiny_model
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_give_the_scores_of_one(tiny_model: Path, tmp_path: Path) -> None:
     more = [(f"w{n}", "", " ".join([*WORDS[n % 50 : n % 50 + 4], WORDS[n % 7], str(n)])) for n in range(600)]
     task = str(write_beir(tmp_path / "mine", passages=[*PASSAGES, *more]))

@@ -161,7 +161,7 @@ def launch(folder: Path, processes: int) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_give_the_blocks_and_triplets_of_one(tiny_model: Path, tmp_path: Path) -> None:
     recipe = recipe_of_pairs(tmp_path, tiny_model, make_tiny_reranker(tiny_model, tmp_path / "teacher"))
     made = {}
