@@ -1,14 +1,10 @@
 """How well each query finds its own positive: pairs and passages on disk in; a rank and a score for each pair out.
 
-Passages that say the same count once, and what else answers the same query does not count against a pair, but is told. What was
-ranked is kept for this recipe's next filter with the same retriever: it asks about some of the same pairs and the same passages.
+Passages that say the same count once, and what else answers the same query does not count against a pair, but is told. Both hang on
+the pairs that are left, so each filter that asks has them ranked anew; what was encoded for the one before is read from disk.
 """
 
-import hashlib
-import json
-import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +17,6 @@ from medembed.recipe import Model
 from medembed.retrieval.embeddings import Embeddings, Floats, Integers, blocks, encode
 from medembed.retrieval.search import PASSAGES, ranks_of, scores_at
 from medembed.rows import content_id, fold, passage_input
-from medembed.run import replacing
 
 BATCH = 32
 
@@ -41,48 +36,16 @@ class Ranked(NamedTuple):
 
 
 def ranked(retriever: Model, stored: Stored) -> Ranked:
-    """The ranks of all pairs; read where they stand, else made with the retriever.
+    """The ranks of all pairs.
 
     Raises:
         RunError: the retriever gives numbers that are none.
     """
-    asked = np.unique(np.fromiter(map(_key, stored.pairs()), np.uint64))
-    if not len(asked):
-        none = np.empty(0, np.int64)
-        return Ranked(asked, none, none, np.empty(0, np.float32), 0)
-    path = stored.scratch / f"ranks-{_made_by(retriever, stored)}.npz"
-    if (found := _read(path)) is None or len(np.setdiff1d(asked, found.keys)):
-        found = _ranked(retriever, stored)
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **found._asdict())
-    return found
-
-
-def _key(row: Row) -> int:
-    return int(content_id(row["query"], row["passage_id"]), 16)
-
-
-def _made_by(retriever: Model, stored: Stored) -> str:
-    """What a rank depends on, besides the pair: the model as it is used, and all passages (ids are hashes of contents)."""
-    said = retriever.model_dump(mode="json", include={"max_length", "prompts"})
-    made_by = hashlib.sha256(json.dumps([models.resolve(retriever).revision, said]).encode())
-    for passage in stored.passages():
-        made_by.update(passage["passage_id"].encode())
-    return made_by.hexdigest()[:32]
-
-
-def _read(path: Path) -> Ranked | None:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return Ranked(file["keys"], file["ranks"], file["answers"], file["scores"], int(file["passages"]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # there is none, or a damaged one
-        return None
-
-
-def _ranked(retriever: Model, stored: Stored) -> Ranked:
+    keys, first = np.unique(np.fromiter(map(_key, stored.pairs()), np.uint64), return_index=True)
+    if not len(keys):
+        return Ranked(keys, first, first, np.empty(0, np.float32), 0)
     texts, row_of = _distinct_passages(stored)
     asked = pq.read_table(stored.pairs_path, columns=["query", "passage_id"])
-    keys, first = np.unique(np.fromiter(map(_key, stored.pairs()), np.uint64), return_index=True)
     queries, passage_ids = (column.take(pa.array(first)) for column in asked.columns)
     positives = np.fromiter((row_of[passage_id] for passage_id in passage_ids.to_pylist()), np.int64)
 
@@ -92,6 +55,10 @@ def _ranked(retriever: Model, stored: Stored) -> Ranked:
     ranks, scores = ranks_of(embedded, passages, positives)
     answers, higher = known_answers(embedded, passages, positives, scores, *_numbered(queries))
     return Ranked(keys, ranks - higher, answers, scores, len(texts))
+
+
+def _key(row: Row) -> int:
+    return int(content_id(row["query"], row["passage_id"]), 16)
 
 
 def known_answers(

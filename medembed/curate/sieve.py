@@ -33,8 +33,7 @@ def keep(row: Row) -> Row:
 class Stored:
     """The rows that the filters before have left, on disk.
 
-    `cache` is a folder for what any recipe may find again (embeddings); `scratch` one for what the filters of this recipe share, which is
-    gone when the stage is done.
+    `cache` is a folder for what any recipe may find again (embeddings); `scratch` one for what is gone when the stage is done.
     """
 
     pairs_path: Path
