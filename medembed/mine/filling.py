@@ -36,7 +36,7 @@ def fill(
     """Put random passages where pools hold what is not `left` (Q, M), until each row has its negatives or no more are found."""
     rules, size = Rules(pairs, corpus, options), pools.ids.shape[1]
     missing = options.negatives - left.sum(axis=1)  # (Q,)
-    drawn_for = np.flatnonzero(missing > 0)  # (S,)
+    drawn_for = rules.by_query[missing[rules.by_query] > 0]  # (S,)
     drawn = _draw(drawn_for, ranking, pairs, corpus, pools, rules, options)
     if verdicts and options.judge:
         drawn.ids[suspects.unjudged(pairs, corpus, pools, verdicts, drawn_for, drawn, options.judge)] = -1

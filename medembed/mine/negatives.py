@@ -17,6 +17,7 @@ from medembed.rows import shingles
 
 Codes = np.ndarray[Any, np.dtype[np.int8]]
 Flags = np.ndarray[Any, np.dtype[np.bool]]
+Hashes = np.ndarray[Any, np.dtype[np.int64]]
 
 # Why a candidate is no negative, in the order in which it is asked; 0: it may be one.
 NOBODY, POSITIVE, NOTE, OUTSIDE, MARGIN, TWICE, NEAR = range(1, 8)
@@ -28,7 +29,7 @@ REASONS = {
     TWICE: "the text of a better candidate",
     NEAR: "a near-duplicate of a positive",
 }
-CACHED = 4096  # passages whose word 3-grams are held, and answers of `is_near`
+CACHED = 4096  # passages whose word 3-grams are held, beside those of one query's positives; and answers of `is_near`
 
 
 class Rules:
@@ -41,8 +42,12 @@ class Rules:
         self._pairs, self._corpus, self._options = pairs, corpus, options
         self._answers = _Met(pairs, corpus.text_numbers)
         self._notes = _Met(pairs, corpus.note_numbers)
-        self._by_query = np.argsort(pairs.query_numbers, kind="stable")
-        self._shingles = lru_cache(CACHED)(lambda passage: shingles(corpus.texts[passage]))
+        _, first, back = np.unique(pairs.query_numbers, return_index=True, return_inverse=True)
+        self._asked = first[back]  # (Q,) where each pair's query stands first
+        # (Q,) all pairs, those of a query together: whoever asks about them in this order has its positives read once.
+        self.by_query = np.argsort(self._asked, kind="stable")
+        self._hashed = lru_cache(CACHED)(lambda passage: _hashed(shingles(corpus.texts[passage])))
+        self._likeness = lru_cache(1)(self._likeness_to)
         self._near = lru_cache(CACHED)(self._is_near)
 
     def codes(self, rows: Integers, ids: Integers, scores: Floats, positives: Floats, *, ranked: bool = True) -> Codes:
@@ -75,15 +80,17 @@ class Rules:
 
     def is_near(self, row: int, passage: int) -> bool:
         """Whether `passage` says almost what a positive of the query of the pair `row` says."""
-        return self._near(int(self._pairs.query_numbers[row]), int(passage))
+        return self._near(int(self._asked[row]), int(passage))
 
     def _is_near(self, query: int, passage: int) -> bool:
-        if (least := self._options.near_duplicate) is None:
-            return False
-        first, last = np.searchsorted(self._pairs.query_numbers, [query, query + 1], sorter=self._by_query)
-        positives = np.unique(self._pairs.positives[self._by_query[first:last]])
-        ours = self._shingles(passage)
-        return any(_alike(ours, self._shingles(int(positive)), least) for positive in positives)
+        least = self._options.near_duplicate
+        return least is not None and self._likeness(query).reaches(least, self._hashed(passage))
+
+    def _likeness_to(self, query: int) -> "_Likeness":
+        """To the positives of the query that stands first in the row `query`."""
+        first, last = np.searchsorted(self._asked, [query, query + 1], sorter=self.by_query)
+        positives = np.unique(self._pairs.positives[self.by_query[first:last]])
+        return _Likeness([self._hashed(int(positive)) for positive in positives])
 
 
 class _Met:
@@ -98,12 +105,27 @@ class _Met:
         return np.isin(queries[:, None] * self._size + self._numbers[ids], self._known)
 
 
-def _alike(ours: frozenset[str], theirs: frozenset[str], least: float) -> bool:
-    """Whether the Jaccard similarity of two sets is at least so much."""
-    if min(len(ours), len(theirs)) < least * max(len(ours), len(theirs)):
-        return False  # sets of such different sizes cannot be so alike
-    both = len(ours & theirs)
-    return both >= least * (len(ours) + len(theirs) - both)
+class _Likeness:
+    """How like a set is to any of N others: which of them have an element, in one sorted array (an inverted index)."""
+
+    def __init__(self, sets: list[Hashes]) -> None:
+        self._sizes = np.array([len(each) for each in sets])  # (N,)
+        elements = np.concatenate(sets)  # (E,)
+        order = np.argsort(elements, kind="stable")
+        self._elements, self._owners = elements[order], np.repeat(np.arange(len(sets)), self._sizes)[order]
+
+    def reaches(self, least: float, ours: Hashes) -> bool:
+        """Whether the Jaccard similarity of `ours` to one of the sets is at least so much, which is above 0."""
+        first, end = (np.searchsorted(self._elements, ours, side) for side in ("left", "right"))
+        shared = np.flatnonzero(first < end)
+        owners = np.concatenate([self._owners[:0], *(self._owners[first[i] : end[i]] for i in shared)])
+        both = np.bincount(owners, minlength=len(self._sizes))  # (N,)
+        return bool((both >= least * (len(ours) + self._sizes - both)).any())
+
+
+def _hashed(elements: frozenset[str]) -> Hashes:
+    """64 bits of each: of a million elements two agree with a probability of 3 in a hundred million."""
+    return np.fromiter(map(hash, elements), np.int64, len(elements))
 
 
 def outside(scores: Floats, options: Mine) -> Flags:

@@ -42,7 +42,7 @@ def gather(ranking: Ranking, pairs: Pairs, corpus: Corpus, options: Mine, size: 
     )
     window = slice(options.ranks[0] - 1, options.ranks[1])
     ranks = 1 + np.arange(len(corpus))[window]  # (W,)
-    for rows in tqdm(row_blocks(every_row), desc="mine", unit="block", disable=len(pairs) <= QUERIES):
+    for rows in tqdm(row_blocks(rules.by_query), desc="mine", unit="block", disable=len(pairs) <= QUERIES):
         ids, scores = ranking.ids[rows, window], ranking.scores[rows, window]  # (B, W)
         codes = rules.codes(rows, ids, scores, pools.positives[rows])
         for i, row in enumerate(rows.tolist()):

@@ -86,10 +86,10 @@ def relabelled(
     rows, places = _answers(pairs, corpus, pools, verdicts)
     scores = pools.scores[rows, places]
     of = np.append(np.arange(len(pairs)), rows)  # whose pool each row has
-    asking = np.flatnonzero(np.isin(pairs.query_numbers[of], pairs.query_numbers[rows]))  # (A,)
     pairs, left = pairs.with_answers(rows, pools.ids[rows, places], corpus), left[of]
     pools = Pools(np.append(pools.positives, scores), pools.ids[of], pools.scores[of], pools.ranks[of], pools.found)
     rules = Rules(pairs, corpus, options)
+    asking = rules.by_query[np.isin(pairs.query_numbers, pairs.query_numbers[rows])[rules.by_query]]  # (A,)
     left[asking] &= rules.codes(asking, pools.ids[asking], pools.scores[asking], pools.positives[asking]) == 0
     for i, place in np.argwhere(left[asking]).tolist():
         left[asking[i], place] = not rules.is_near(asking[i], pools.ids[asking[i], place])

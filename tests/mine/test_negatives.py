@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medembed.mine.negatives import MARGIN, NEAR, REASONS, order
+from medembed.mine import negatives
+from medembed.mine.negatives import MARGIN, NEAR, REASONS, Rules, order
 from medembed.recipe import Mine
 from medembed.rows import fold, shingles
-from tests.mine.columns import mined
+from tests.mine.columns import corpus_of, mined, pairs_of
 
 LONG = [
     "aspirin",
@@ -84,6 +85,43 @@ def test_what_almost_repeats_another_positive_of_the_query_is_no_negative() -> N
     scores, asked = [0.9, 0.5, 0.4, 0.3, 0.2], [("q", 0), ("Q?", 1), ("another", 0)]
     found, _ = mined([scores] * 3, asked, texts=texts, relative_margin=None)
     assert found == [[3, 4], [3, 4], [1, 2]]
+
+
+SAID = st.lists(st.sampled_from(["a", "B", "b.", "c", "", "é"]), max_size=9).map(" ".join)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    texts=st.lists(SAID, min_size=1, max_size=9), least=st.sampled_from([0.01, 0.25, 0.5, 2 / 3, 1.0]), data=st.data()
+)
+def test_near_is_what_a_comparison_with_each_positive_finds_near(
+    texts: list[str], least: float, data: st.DataObject
+) -> None:
+    corpus, passage = corpus_of(texts), st.integers(0, len(texts) - 1)
+    asked = data.draw(st.lists(st.tuples(st.sampled_from(["q", "Q?", "r"]), passage), min_size=1, max_size=9))
+    options = Mine.model_validate({"retriever": "a/b", "near_duplicate": least})
+    rules = Rules(pairs_of(corpus, asked), corpus, options)
+    said = [shingles(text) for text in texts]
+    for row, (query, _) in enumerate(asked):
+        positives = {positive for other, positive in asked if fold(other) == fold(query)}
+        for other in range(len(texts)):
+            near = any(len(said[p] & said[other]) >= least * len(said[p] | said[other]) for p in positives)
+            assert rules.is_near(row, other) == near
+
+
+@pytest.mark.parametrize(("fewer", "most"), [("drop", 60 + 2 * 2), ("fill", 1_000)])
+def test_a_querys_positives_are_read_once_however_many_they_are_and_however_its_pairs_lie(
+    fewer: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading them anew for each of the 60 pairs would be 1,800 texts; filling goes over all pairs a few times."""
+    read: list[str] = []
+    monkeypatch.setattr(negatives, "CACHED", 8)
+    monkeypatch.setattr(negatives, "shingles", lambda text: read.append(text) or shingles(text))
+    asked = [("what is it" if n % 2 else "who is it", n) for n in range(60)]  # by turns
+    others = {"drop": [0.9, 0.8], "fill": [0.1] * 400}[fewer]  # the first of all, or below the window of ranks
+    found, _ = mined([[0.5] * 60 + others] * 60, asked, relative_margin=None, ranks=[1, 2], fewer=fewer)
+    assert all(len(ids) == 2 for ids in found)
+    assert 60 <= len(read) <= most
 
 
 @pytest.mark.parametrize("said", [{"exclude_note": True}, {"ranks": [1, 2], "fewer": "fill"}])
