@@ -147,7 +147,7 @@ def test_how_negatives_were_chosen_is_told_and_nothing_that_was_not_done() -> No
     for said in (
         "not below 0.1, not above 0.8",
         "at least 0.9 of the positive's probability",
-        "3 answer the query, it says, and became positives",
+        "3 answer the query, it says, and became positives of rows of their own, where enough negatives are found for them",
         "21.1 % were left out",
     ):
         assert said in card
@@ -160,6 +160,20 @@ def test_how_negatives_were_chosen_is_told_and_nothing_that_was_not_done() -> No
     assert "No distance from the positive's score was asked for" in card
     for silent in ("were left out as suspected", "not below", "not above", "probability", "it says"):
         assert silent not in card
+
+
+@pytest.mark.parametrize(
+    ("fewer", "told"),
+    [
+        ("drop", "a row that has fewer is left out."),
+        ("keep", "a row that has fewer is kept as it is, one that has none left out."),
+        ("fill", "a row that has fewer is filled up at random from other notes, within the same bounds, and left out"),
+    ],
+)
+def test_which_rows_are_lost_for_want_of_negatives_is_told(fewer: str, told: str) -> None:
+    made = triplets()
+    made["recipe"]["mine"]["fewer"] = fewer
+    assert told in dataset_card(made, TABLES)
 
 
 def test_a_licence_that_the_author_says_is_not_told_as_computed(of_dataset: dict[str, Any]) -> None:
