@@ -1,7 +1,8 @@
 """What curate starts from: generated pairs, labelled pairs, more passages in; one table of pairs, one of passages, one of rejects out.
 
 Passages of notes come first, then the positives of labelled pairs, then the recipe's `corpus`. A passage that comes twice stands once, with
-the note that it came from first; so do all pairs of it: the split, which goes by notes, must not tear them apart.
+the note that it came from first; so do all pairs of it: the split, which goes by notes, must not tear them apart. Its other notes are
+written beside it: what is known of them (names) holds for its rows as well.
 """
 
 import re
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from medembed import tables
 from medembed.curate.sieve import Row
-from medembed.curate.sifting import DONE, to_do
+from medembed.curate.sifting import DONE, SHARED, to_do
 from medembed.recipe import DatasetRecipe
 from medembed.rows import CORPUS, PAIRS, Reject, content_id, passage_input
 from medembed.run import Run, by_frequency, write_json
@@ -26,17 +27,26 @@ def gather(recipe: DatasetRecipe, run: Run, folder: Path) -> None:
     with (
         tables.writing(folder / "passages.parquet", CORPUS) as add_passage,
         tables.writing(folder / "pairs.parquet", PAIRS) as add_pair,
+        tables.writing(folder / "shared.parquet", SHARED) as add_shared,
         tables.rejecting(folder / "rejects.parquet") as (reject, counts),
     ):
         note_of: dict[str, str] = {}  # of each passage
 
         def once(passage: Row) -> None:
-            if passage["passage_id"] not in note_of:
+            if passage["passage_id"] in note_of:
+                of_its_note(passage)
+            else:
                 note_of[passage["passage_id"]] = passage["note_id"]
                 add_passage(passage)
 
         def with_its_passage(pair: Row) -> None:
-            add_pair(pair | {"note_id": note_of[pair["passage_id"]]})
+            add_pair(of_its_note(pair))
+
+        def of_its_note(row: Row) -> Row:
+            first = note_of[row["passage_id"]]
+            if row["note_id"] != first:
+                add_shared({name: row[name] for name in SHARED.names})
+            return row | {"note_id": first}
 
         if recipe.generate:
             for passage in tables.rows(run.path("generate", "corpus.parquet")):

@@ -40,6 +40,7 @@ class Stored:
     passages_path: Path
     cache: Path
     scratch: Path
+    shared_path: Path | None = None
 
     def pairs(self) -> Iterator[Row]:
         """Rows of `rows.PAIRS`, in their order; may be iterated again and again."""
@@ -48,6 +49,10 @@ class Stored:
     def passages(self) -> Iterator[Row]:
         """Rows of `rows.CORPUS`."""
         return tables.rows(self.passages_path)
+
+    def shared(self) -> Iterator[Row]:
+        """`passage_id, note_id`: notes that a passage came from besides the one that its row names; some come twice."""
+        return tables.rows(self.shared_path) if self.shared_path else iter(())
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from medembed import tables
 from medembed.curate.sieve import Row, Same, Sieve, Stored, keep
@@ -20,6 +23,7 @@ from medembed.rows import CORPUS, PAIRS, Reject, as_json, content_id, passage_in
 from medembed.run import by_frequency, read_json, write_json
 
 DONE = "done.json"
+SHARED = pa.schema([CORPUS.field("passage_id"), CORPUS.field("note_id")])  # what `Stored.shared` gives
 Take = Callable[[str, Row], None]  # reject a row for a reason
 
 
@@ -56,6 +60,8 @@ def sift(make: Callable[[Stored], Sieve], stored: Stored, folder: Path) -> None:
         fates = Fates()
         if sieve.passage is not keep:
             fates = _passages(sieve, stored, folder / "passages.parquet", partial(take, "passages"))
+            if fates.merged:
+                _share(stored, fates, folder / "shared.parquet")
         if sieve.pair is not keep or fates.gone or fates.moved:
             _pairs(sieve, stored, fates, folder, partial(take, "pairs"))
     reasons = by_frequency(counts["passages"] + counts["pairs"])
@@ -65,10 +71,12 @@ def sift(make: Callable[[Stored], Sieve], stored: Stored, folder: Path) -> None:
 
 def left(folders: list[Path], cache: Path) -> Stored:
     """What the steps in `folders`, all done, have left: the last table of each kind."""
-    pairs, passages = (
-        [f / name for f in folders if (f / name).exists()][-1] for name in ("pairs.parquet", "passages.parquet")
+    pairs, passages, shared = (
+        next((path for f in reversed(folders) if (path := f / f"{name}.parquet").exists()), None)
+        for name in ("pairs", "passages", "shared")
     )
-    return Stored(pairs, passages, cache, scratch=folders[0].parent)
+    assert pairs and passages, "what was gathered has both"
+    return Stored(pairs, passages, cache, folders[0].parent, shared)
 
 
 def account(folder: Path) -> dict[str, Any]:
@@ -107,6 +115,14 @@ def _passages(sieve: Sieve, stored: Stored, path: Path, take: Take) -> Fates:
                 kept.add(said["passage_id"])
                 add(said)
     return fates
+
+
+def _share(stored: Stored, fates: Fates, path: Path) -> None:
+    """Write of which other notes the passages are now: those for which another stands have brought theirs."""
+    merged = (row for row in tables.rows(stored.passages_path, SHARED.names) if row["passage_id"] in fates.merged)
+    with tables.writing(path, SHARED) as add:
+        for row in chain(stored.shared(), merged):
+            add(row | {"passage_id": fates.moved.get(row["passage_id"], row["passage_id"])})
 
 
 def _pairs(sieve: Sieve, stored: Stored, fates: Fates, folder: Path, take: Take) -> None:

@@ -81,3 +81,46 @@ def test_another_note_changes_no_id_of_a_note(tmp_path: Path) -> None:
     note, other = visits("a 1", "Okonkwo", "3/14/2021"), [{"query": "q", "positive": "Aspirin daily.", "note_id": "0"}]
     alone, beside = gone_out(tmp_path / "alone", note), gone_out(tmp_path / "beside", other, note)
     assert beside[0][1:] == alone[0] and beside[1][1:] == alone[1]
+
+
+PLAN = "Plan: rest and fluids, Quillfeather to come back after the course of antibiotics."
+SEEN = {"query": "who saw her", "positive": "Dr. Quillfeather saw the patient for cough.", "note_id": "B"}
+
+
+@pytest.mark.parametrize(
+    "of_a, before",
+    [
+        (PLAN, []),  # the very text, in two notes
+        (PLAN.lower(), [{"duplicates": {"of": ["passages"]}}]),  # the first of two that say the same
+        (PLAN.replace("Plan", "Plans"), [{"duplicates": {"of": ["passages"], "near": 0.3}}]),
+        (PLAN.lower(), [{"duplicates": {"of": ["passages"]}}, {"duplicates": {"of": ["passages"], "near": 0.3}}]),
+    ],
+)
+@pytest.mark.parametrize("first_seen", [False, True])
+def test_a_passage_that_notes_share_and_its_pairs_are_rid_of_the_names_of_all(
+    tmp_path: Path, of_a: str, before: list[Any], first_seen: bool
+) -> None:
+    if any("near" in each["duplicates"] for each in before):
+        pytest.importorskip("rensa")
+    rows = [
+        {"query": "what is the plan", "positive": of_a, "note_id": "A"},
+        {"query": "what is the plan for Quillfeather", "positive": PLAN, "note_id": "B"},
+    ]
+    rows.insert(0 if first_seen else 2, SEEN)
+    (tmp_path / "x").mkdir()
+    _, run = curate(tmp_path / "x", rows, curate=[*before, {"phi": "redact"}])
+    gone_out = run.read("curate", "pairs-train").to_pylist()
+    texts = [row["text"] for row in run.read("curate", "corpus").to_pylist()]
+    assert len(gone_out) == 3 and len(texts) == 2
+    assert not any("quillfeather" in f"{row['query']} {row['positive']}".lower() for row in gone_out)
+    assert not any("quillfeather" in text.lower() for text in texts)
+
+
+def test_a_name_in_a_query_on_a_shared_passage_is_known_in_all_of_its_notes(tmp_path: Path) -> None:
+    rows = [
+        {"query": "what is the plan", "positive": "Rest and fluids.", "note_id": "A"},
+        {"query": "what did Dr. Quillfeather plan", "positive": "Rest and fluids.", "note_id": "B"},
+        {"query": "why rest", "positive": "Told Quillfeather of the cough.", "note_id": "B"},
+    ]
+    passages, _ = gone_out(tmp_path / "x", rows)
+    assert [row["text"] for row in passages] == ["Rest and fluids.", "Told [NAME-1] of the cough."]

@@ -8,9 +8,11 @@ that was found.
 from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medembed import tables
 from medembed.curate.phi.classes import CLASSES, DIRECT
 from medembed.curate.phi.spans import Finding, masked, merged
 from medembed.curate.phi.surrogates import Known
@@ -55,10 +57,12 @@ def sieve(setting: Phi, stored: Stored) -> Sieve:
     from medembed.curate.phi.engine import Finder
 
     gate = _Gate(setting, Finder(setting))
+    for row in chain(tables.rows(stored.passages_path, ["passage_id", "note_id"]), stored.shared()):
+        gate.belongs(row["passage_id"], row["note_id"])
     for row in stored.passages():
-        gate.learn(row["note_id"], row["title"], row["text"])
+        gate.learn(row, "title", "text")
     for row in stored.pairs():
-        gate.learn(row["note_id"], row["query"], row["evidence"])
+        gate.learn(row, "query", "evidence")
     return Sieve(pair=gate.pair, passage=gate.passage, facts=gate.facts)
 
 
@@ -70,16 +74,20 @@ class _Gate:
         self._found: Counter[str] = Counter()
         self._remaining: Counter[str] = Counter()
 
-    def learn(self, note: str, *texts: str | None) -> None:
-        for text in texts:
-            if text:
-                for each in self._finder.find(text, only="name"):
+    def belongs(self, passage_id: str, note: str) -> None:
+        self._known.belongs(passage_id, note)
+
+    def learn(self, row: Row, *names: str) -> None:
+        notes = self._known.notes_of(row["passage_id"])
+        for text in filter(None, map(row.get, names)):
+            for each in self._finder.find(text, only="name"):
+                for note in notes:
                     self._known.learn(note, text[each.start : each.end])
 
     def passage(self, row: Row) -> Row | str:
-        note = row["note_id"]
-        findings = self._find([note], row, "title", "text")
-        said = self._judged([note], row, findings)
+        notes = self._known.notes_of(row["passage_id"])
+        findings = self._find(notes, row, "title", "text")
+        said = self._judged(notes, row, findings)
         if isinstance(said, str):
             return said
         passage_id = row["passage_id"]
@@ -87,12 +95,13 @@ class _Gate:
             passage_id = content_id(said["title"], said["text"])
             for name, found in findings.items():
                 if found:
-                    self._known.remember(passage_id, note, row[name], found)
-        return said | {"note_id": self._known.named(note, passage_id)}
+                    self._known.remember(passage_id, notes[0], row[name], found)
+        self._known.goes_out(passage_id, notes)
+        return said | {"note_id": self._known.named(notes[0], passage_id)}
 
     def pair(self, row: Row) -> Row | str:
         """A pair whose positive and note are those of its passage as it is now."""
-        notes = self._known.notes_of(row["passage_id"])
+        notes = self._known.notes_gone_out(row["passage_id"])
         quoted = self._quoted(row)
         if quoted is None:
             return self._judged(notes, row, self._find(notes, row, "query", "evidence"))

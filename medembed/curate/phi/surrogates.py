@@ -29,23 +29,43 @@ class Known:
         self._file.executescript(
             """
             PRAGMA journal_mode = OFF;
-            CREATE TABLE names (note, name, PRIMARY KEY (note, name)) WITHOUT ROWID;
+            CREATE TABLE names (note, name, folded, PRIMARY KEY (note, name)) WITHOUT ROWID;
             CREATE TABLE numbers (note, kind, value, number INT, PRIMARY KEY (note, kind, value)) WITHOUT ROWID;
             CREATE TABLE notes (note PRIMARY KEY, first, id) WITHOUT ROWID;
             CREATE INDEX by_first ON notes (first);
-            CREATE TABLE passages (passage_id, note);
-            CREATE INDEX by_passage ON passages (passage_id);
+            CREATE TABLE came (passage_id, note, UNIQUE (passage_id, note));
+            CREATE TABLE went (passage_id, note, UNIQUE (passage_id, note));
             CREATE TABLE changed (passage_id, note, text, findings);
             CREATE INDEX by_new_passage ON changed (passage_id);
             """
         )
+
+    def belongs(self, passage_id: str, note: str) -> None:
+        """A passage, as it comes in, is of this note; the first that is told is its own."""
+        self._file.execute("INSERT OR IGNORE INTO came VALUES (?, ?)", [passage_id, note])
+
+    def notes_of(self, passage_id: str) -> list[str]:
+        """The notes of a passage as it comes in; its own first."""
+        return self._notes("SELECT note FROM came WHERE passage_id = ? ORDER BY rowid", passage_id)
+
+    def goes_out(self, passage_id: str, notes: list[str]) -> None:
+        """A passage of these notes has become this one."""
+        self._file.executemany("INSERT OR IGNORE INTO went VALUES (?, ?)", [(passage_id, note) for note in notes])
+
+    def notes_gone_out(self, passage_id: str) -> list[str]:
+        """The notes of all passages that have become this one; first the one by whose id it goes."""
+        return self._notes("SELECT note FROM went WHERE passage_id = ? ORDER BY rowid", passage_id)
+
+    def _notes(self, asked: str, passage_id: str) -> list[str]:
+        return [note for (note,) in self._file.execute(asked, [passage_id])]
 
     def learn(self, note: str, name: str) -> None:
         """A name found somewhere in the note, from now on looked for in all of it: whole, and each part that can stand alone."""
         parts = [part.strip(".'’") for part in re.split(r"[\s,–-]+", name)]
         alone = {part for part in parts if len(part) > 2 and not _is_word(part)}
         self._file.executemany(
-            "INSERT OR IGNORE INTO names VALUES (?, ?)", [(note, each) for each in sorted({name} | alone)]
+            "INSERT OR IGNORE INTO names VALUES (?, ?, ?)",
+            [(note, each, each.casefold()) for each in sorted({name} | alone)],
         )
 
     def names(self, notes: Iterable[str], text: str) -> list[Finding]:
@@ -53,12 +73,11 @@ class Known:
 
         One that is a word as well counts as it was written: «Sharp» and not «sharp».
         """
-        folded = text.casefold()
+        there = "SELECT name FROM names WHERE note = ? AND instr(?, folded)"
         return [
             Finding(*match.span(), "name", KNOWN)
             for note in notes
-            for (name,) in self._file.execute("SELECT name FROM names WHERE note = ?", [note])
-            if name.casefold() in folded
+            for (name,) in self._file.execute(there, [note, text.casefold()])
             for match in re.finditer(
                 rf"(?<!\w){re.escape(name)}(?!\w|{_REST_OF_SURROGATE})",
                 text,
@@ -88,18 +107,12 @@ class Known:
 
         One that is made of what the note said, or of how its source calls it, could be guessed: there are few record numbers.
         """
-        self._file.execute("INSERT INTO passages VALUES (?, ?)", [passage_id, note])
         found = self._file.execute("SELECT id FROM notes WHERE note = ?", [note]).fetchone()
         if not found:
             alike = self._file.execute("SELECT count(*) FROM notes WHERE first = ?", [passage_id]).fetchone()
             found = [content_id("note", passage_id, str(*alike))]
             self._file.execute("INSERT INTO notes VALUES (?, ?, ?)", [note, passage_id, *found])
         return str(found[0])
-
-    def notes_of(self, passage_id: str) -> list[str]:
-        """The notes of all passages that have become this one; first the one of which it is."""
-        rows = self._file.execute("SELECT note FROM passages WHERE passage_id = ? ORDER BY rowid", [passage_id])
-        return list(dict.fromkeys(note for (note,) in rows))
 
     def remember(self, passage_id: str, note: str, text: str, findings: list[Finding]) -> None:
         """A text that was redacted for the passage with this id: evidence is quoted from what it was."""
