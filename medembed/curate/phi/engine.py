@@ -24,7 +24,7 @@ from presidio_analyzer.predefined_recognizers import SpacyRecognizer
 from medembed.curate.phi.classes import CLASSES, PhiClass
 from medembed.curate.phi.identifiers import IDENTIFIERS
 from medembed.curate.phi.names import PATTERNS, is_name
-from medembed.curate.phi.spans import Finding, merged
+from medembed.curate.phi.spans import Finding, merged, plain
 from medembed.recipe import Phi
 
 # Presidio's own that are right and fast, by the class of what they find. Most check a sum of digits.
@@ -48,7 +48,7 @@ class Finder:
     def find(self, text: str, only: PhiClass | None = None) -> list[Finding]:
         """Findings, of one class or of all, in the order of the text; none overlaps another."""
         kinds: list[str] = [only] if only else list(CLASSES)
-        seen = self._engine.analyze(text, language="en", entities=kinds, score_threshold=LEAST)
+        seen = self._engine.analyze(plain(text), language="en", entities=kinds, score_threshold=LEAST)
         return merged(Finding(each.start, each.end, cast(PhiClass, each.entity_type), each.score) for each in seen)
 
 

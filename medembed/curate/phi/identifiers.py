@@ -21,13 +21,15 @@ _CODE = (
 )
 
 
-def _labelled(label: str, value: str = _VALUE, needs: str = "") -> str:
-    return rf"(?<![A-Za-z])(?i:{label}){needs}{_IS}\K{value}"
-
-
 _NUMBERED = r"(?=[ \t]{0,3}(?i:numbers?\b|num\b|no\b|nbr\b|id\b|ids\b|code\b|\#|:))"  # an everyday word needs `number`, `#`, `:` …
-
 _COUNTED = r"(?=[ \t]{0,3}(?i:numbers?\b|num\b|no\b|nbr\b|id\b|code\b|\#))"  # … and a colon is not enough
+
+
+def _labelled(label: str, value: str = _VALUE, needs: str = "", below: bool = True) -> str:
+    """A value behind its label; on the line below it as well, where that cannot be the next thing said (`Plan:` and `500 mg`)."""
+    under = rf"|{_COUNTED if needs else ''}{_IS}\n[ ]{{0,3}}" if below else ""
+    return rf"(?<![A-Za-z])(?i:{label})(?:{needs}{_IS}{under})\K{value}"
+
 
 # ---- dates -----------------------------------------------------------------------------------------------------------
 
@@ -41,6 +43,7 @@ _D, _M = r"(?:3[01]|[12]\d|0?[1-9])", r"(?:1[0-2]|0?[1-9])"
 _YEAR, _YY = r"(?:19|20)\d\d", r"(?:(?:19|20)\d\d|['’]?\d\d)"
 _TH = r"(?:st|nd|rd|th|ST|ND|RD|TH)"
 _TIME = r"(?:[T ,]{1,2}\d\d?:\d\d(?::\d\d)?(?:\.\d{1,6})?(?:Z|[+-]\d\d:?\d\d)?)?"
+_SMALL = r"(?:jan|feb|mar|march|apr|jun|jul|aug|sept?|oct|nov|dec)\b\.?"  # `may` is rather a word
 _DAY = r"(?:(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?\b\.?)"
 _WEEKDAY = rf"(?:{_DAY},?\s)?"
 _NO_UNIT = r"(?!\d|[ -]?(?:mg|mcg|ml|mL|cc|cm|mm|units?|tabs?|tablets?|times|days?|weeks?|months?|hours?|hrs?|%|x\b|of\s\d)|[.]\d)"
@@ -141,6 +144,17 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
             SURE,
         ),
         (rf"\b{_MONTH}[ ,.-]{{0,3}}(?:of\s)?{_YEAR}\b", SURE),
+        (rf"\b(?:{_SMALL}|may)\s{{0,2}}{_D}(?:\s?{_TH})?(?:\s?,\s?|\s|\sof\s|-){_YEAR}\b{_NO_UNIT}", SURE),
+        (
+            rf"(?<![\d/.-]){_D}(?:\s?{_TH})?(?:\s(?:day\s)?of)?[ -]?(?:{_SMALL}|may)[ ,/-]{{0,2}}{_YEAR}\b{_NO_UNIT}",
+            SURE,
+        ),
+        (rf"\b{_SMALL}[ ,.-]{{0,3}}(?:of\s)?{_YEAR}\b{_NO_UNIT}", LIKELY),
+        (rf"\b(?i:in|since|until|till|by|from|during|of|last)\s\Kmay[ ,]{{1,2}}{_YEAR}\b{_NO_UNIT}", LIKELY),
+        (
+            rf"\b(?i:on|since|until|till|by|from|before|after|dated?|seen|born|due|admitted|discharged)\s\K(?:{_SMALL}|may)\s{_D}(?:\s?{_TH})?\b{_NO_UNIT}(?!\s(?i:steps|doses?|visits|sessions|points?|people|patients|or|to))",
+            LIKELY,
+        ),
         (rf"\b{_MONTH}[ -]?['’]\d\d\b", SURE),
         (rf"\b{_DAY},?\s(?:the\s)?\d{{1,2}}{_TH}\b", LIKELY),
         (r"\b(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\b(?![.-]\d)", LIKELY),
@@ -216,7 +230,7 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
         (rf"{_PHONE_LABEL}\K(?<!\d){_ANY_PHONE}", SURE),
         (r"(?<![\d.-])555-\d{4}\b", LIKELY),
         (
-            r"\b(?i:pager|beeper|bleep|voicemail|extension|ext\.?|vocera|spectralink)(?:[ \t]{0,2}(?i:number|no\.?|\#|:|is|at)){0,2}[ \t]{0,2}\K(?<!\d)\d{3,7}(?!\d|[-.]\d)",
+            r"\b(?i:pager|beeper|bleep|voicemail|extension|ext\.?|vocera|spectralink)(?:[ \t]{0,2}(?i:number|no\.?|\#|:|is|at)){0,2}(?:[ \t]{0,2}|(?<=:)[ ]?\n[ ]{0,3})\K(?<!\d)\d{3,7}(?!\d|[-.]\d)",
             SURE,
         ),
         (r"\b1-8(?:00|33|44|55|66|77|88)-[A-Z\d]{3}-?[A-Z\d]{4}\b", SURE),
@@ -235,9 +249,11 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
             _labelled(
                 r"ssn|s\.s\.n\.|ss\#|social(?: security)?(?: number| no\.?)?",
                 r"(?:\d{3}[ .-]?\d{2}[ .-]?\d{4}|[xX*]{3}-?[xX*]{2}-?\d{4}|\d{4})\b",
+                below=False,
             ),
             SURE,
         ),
+        (_labelled(r"ssn|s\.s\.n\.|ss\#|social security(?: number| no\.?)?", r"\d{3}[ .-]?\d{2}[ .-]?\d{4}\b"), SURE),
         (r"(?<![\w*-])[xX*]{3}-[xX*]{2}-\d{4}\b", SURE),
     ),
     "record": (
@@ -248,7 +264,8 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
             ),
             SURE,
         ),
-        (_labelled(r"mrns?|m\.r\.n\.|mr ?\#|medical record|nhs number"), SURE),
+        (_labelled(r"mrns?|m\.r\.n\.|mr ?\#|nhs number"), SURE),
+        (_labelled(r"medical record", below=False), SURE),
     ),
     "health plan": (
         (
@@ -263,6 +280,7 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
             _labelled(
                 r"medicaid|medicare|molina|rx ?(?:group|bin|pcn|grp)",
                 r"(?:[A-Z]{1,4}-?\d{2,14}|\d{6,12})(?:[ -]\d{2,6}){0,3}[A-Z]?\b",
+                below=False,
             ),
             SURE,
         ),
@@ -301,12 +319,8 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
             ),
             SURE,
         ),
-        (
-            _labelled(
-                r"npi|dea(?: number)?|upin|driver['’]?s? licen[sc]e|passport|medical licen[sc]e|licen[sc]e(?= ?:)|gmc"
-            ),
-            SURE,
-        ),
+        (_labelled(r"npi|dea(?: number)?|upin|gmc"), SURE),
+        (_labelled(r"driver['’]?s? licen[sc]e|passport|medical licen[sc]e|licen[sc]e(?= ?:)", below=False), SURE),
         (r"\b(?i:licen[sc]e)[ ]\K[A-Z]{1,3}[- ]?[A-Z]{0,3}\d{4,10}\b", SURE),
         (r"\bDL(?: ?\#| ?:| no\.?| number)[ ]{0,2}\K" + _VALUE, SURE),
     ),
@@ -360,10 +374,12 @@ IDENTIFIERS: dict[PhiClass, tuple[tuple[str, float], ...]] = {
             ),
             LIKELY,
         ),
-        (_labelled(r"confirmation code", r"[A-Z\d]{5,12}\b"), LIKELY),
+        (_labelled(r"confirmation code", r"[A-Z\d]{5,12}\b", below=False), LIKELY),
         (
             _labelled(
-                r"accession|csn|badge|tracking|claim|prior auth(?:orization)?", r"\#?[A-Z]{0,4}-?\d[\dA-Z-]{3,18}\b"
+                r"accession|csn|badge|tracking|claim|prior auth(?:orization)?",
+                r"\#?[A-Z]{0,4}-?\d[\dA-Z-]{3,18}\b",
+                below=False,
             ),
             LIKELY,
         ),

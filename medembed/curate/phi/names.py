@@ -19,6 +19,7 @@ _NAME = rf"(?:{_WORD}{_REST}|{_INITIAL}[ ]?{_PARTICLE}{_WORD}(?:[ ]{_WORD})?)"
 _FULL = rf"(?:{_WORD}(?:[ ]{_INITIAL}|[ ][A-Z](?=[ ]))?(?:[ ]{_PARTICLE}{_WORD}){{1,2}}(?:,?[ ](?:Jr|Sr|II|III|IV)\b\.?)?|{_INITIAL}[ ]?{_WORD})"
 _CAPS = r"[A-ZÀ-Þ][A-ZÀ-Þ'’-]{1,20}"
 _TURNED = rf"(?:{_WORD},[ ]{_WORD}(?:[ ]{_INITIAL}|[ ][A-Z]\b)?|{_CAPS},[ ]?{_CAPS}(?:[ ][A-Z]\b\.?|[ ]{_CAPS})?|{_CAPS}[ ](?:[A-Z]\.?[ ])?{_CAPS})"
+_BELOW = rf"(?:{_WORD},[ ]{_WORD}(?:[ ]{_INITIAL}|[ ][A-Z]\b)?|{_CAPS},[ ]?{_CAPS}(?:[ ][A-Z]\b\.?)?)"  # not `CHIEF COMPLAINT`
 _TITLE = r"(?:(?:Mr|Mrs|Ms|Mx|Dr|Drs|Prof|MR|MRS|MS|DR|mr|mrs|ms|dr)\b\.?|Miss|Doctor|Professor|Nurse|Sister|Reverend|Rev\.?|Pastor|Rabbi|Imam|Officer|Deputy|Sergeant|Sgt\.?|Captain|Detective)"
 _CREDENTIAL = (
     r"(?:M\.?D\.?|D\.?O\.?|R\.?N\.?|N\.?P\.?|PA-?C?|Ph\.?D\.?|FNP(?:-[A-Z]{1,3})?|ARNP|APRN|DNP|CNM|CNS|LPN|LVN|CRNA|DDS|DMD|DPM|DPT|PT|"
@@ -51,10 +52,14 @@ _GIVEN = rf"(?:{'|'.join(sorted(words('given')))})(?![a-zA-Z])"
 
 PATTERNS: tuple[tuple[str, float], ...] = (
     (rf"\b{_TITLE}[ ]{{1,2}}\K(?:{_NAME}|{_CAPS}(?=[\s,.;]))", SURE),
+    (rf"\b(?:Mr|Mrs|Ms|Mx|Drs?|Prof)\.[ ]?\n[ ]{{0,4}}\K{_NAME}", SURE),
     (rf"\bDrs\.?[ ]{_WORD}(?:,[ ]{_WORD}){{0,3}},?[ ]and[ ]\K{_WORD}", SURE),
     (rf"\b(?:Mr|Dr)\.?[ ](?:and|&)[ ](?:Mrs|Ms|Dr)\.?[ ]\K{_NAME}", SURE),
     (rf"(?<![A-Za-z])(?i:{_LABEL})(?:[ ]?[:#]|[ ]is)[ ]{{0,4}}(?:{_TITLE}[ ])?\K(?:{_TURNED}|{_FULL})", SURE),
     (rf"(?<![A-Za-z])(?i:(?:patient(?:['’]s)?[ ]|pt[ ]|full[ ]|last[ ]|first[ ]|sur|maiden[ ]|given[ ])?name)(?:[ ]?:|[ ]is)[ ]{{0,4}}\K(?:{_NAME}|{_CAPS}(?![A-Za-z]))", SURE),
+    (rf"(?<![A-Za-z])(?i:{_LABEL})[ ]?:[ ]?\n[ ]{{0,4}}(?:{_TITLE}[ ])?\K(?:{_BELOW}|{_FULL})(?=[ ]{{0,3}}(?:$|,))", SURE),
+    (rf"(?<![A-Za-z])(?i:(?:patient|pt)(?:['’]s)?(?:[ ]name)?|(?:full|last|first|maiden|given)[ ]name|surname)[ ]?:[ ]?\n[ ]{{0,4}}\K(?:{_BELOW}|{_FULL})", SURE),
+    (rf"(?<![A-Za-z])(?i:(?:(?:patient(?:['’]s)?|pt|full|last|first|maiden|given)[ ]|sur)name)[ ]?:[ ]?\n[ ]{{0,4}}\K{_NAME}(?=[ ]{{0,3}}$)", SURE),
     (rf"(?<![A-Za-z])(?i:dictated|transcribed|signed|reviewed|verified|approved|seen|examined|performed|ordered|interpreted|accompanied|written|prepared|staffed|referred|evaluated)"
      rf"[ ](?i:by|with)[ ](?:{_TITLE}[ ])?\K(?:{_FULL}|{_CAPS},[ ]{_CAPS}|{_CAPS}[ ]{_CAPS}\b)", LIKELY),
     (rf"\b(?i:spoke|spoken|discussed|talked|consulted|met|conferred|communicated|call(?:ed)?|paged|contact(?:ed)?|notif(?:y|ied)|inform(?:ed)?|thank you|thanks|per|via|ask(?:ed)?|hi|hello|dear|by|with|to)"
