@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from medembed import tables
 from medembed.curate.phi.classes import CLASSES, DIRECT
-from medembed.curate.phi.spans import Finding, masked, merged
+from medembed.curate.phi.spans import Finding, Joint, masked, merged
 from medembed.curate.phi.surrogates import Known
 from medembed.curate.sieve import Row, Sieve, Stored
 from medembed.errors import InputError
@@ -79,10 +79,17 @@ class _Gate:
 
     def learn(self, row: Row, *names: str) -> None:
         notes = self._known.notes_of(row["passage_id"])
-        for text in filter(None, map(row.get, names)):
-            for each in self._finder.find(text, only="name"):
-                for note in notes:
-                    self._known.learn(note, text[each.start : each.end])
+        found = [
+            row[name][each.start : each.end]
+            for name in names
+            if row[name]
+            for each in self._finder.find(row[name], only="name")
+        ]
+        if joint := Joint.of(row):
+            found += [joint.text[each.start : each.end] for each in joint.near(self._finder.find(joint.text, "name"))]
+        for note in notes:
+            for name in found:
+                self._known.learn(note, name)
 
     def passage(self, row: Row) -> Row | str:
         notes = self._known.notes_of(row["passage_id"])
@@ -119,7 +126,11 @@ class _Gate:
 
     def _find(self, notes: list[str], row: Row, *names: str) -> dict[str, list[Finding]]:
         """What is found in the texts of a row that have these names; `notes` are those whose names are known in it, its own first."""
-        return {name: self._found_in(notes, row[name]) for name in names if row[name]}
+        found = {name: self._found_in(notes, row[name]) for name in names if row[name]}
+        if joint := Joint.of(row):
+            for name, parts in joint.cut(self._found_in(notes, joint.text)).items():
+                found[name] = merged(found[name] + parts)
+        return found
 
     def _found_in(self, notes: list[str], text: str) -> list[Finding]:
         found = self._look(notes, text)
@@ -145,9 +156,10 @@ class _Gate:
             self._remaining += kinds
             return row
         redacted = {name: self._known.redacted(notes[0], row[name], found) for name, found in findings.items() if found}
-        for text in redacted.values():  # what is left is counted, not taken for granted
-            self._remaining.update(each.kind for each in self._look(notes, text))
-        return row | redacted
+        row = row | redacted
+        for left in self._find(notes, row, *findings).values():  # what is left is counted, not taken for granted
+            self._remaining.update(each.kind for each in left)
+        return row
 
     def _quoted(self, row: Row) -> str | None:
         """A pair's evidence as it stands in the positive now; None when there is none, or when it is not from there.
