@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterable
 
 from medembed.curate.phi.classes import PhiClass, surrogate
-from medembed.curate.phi.spans import Finding
+from medembed.curate.phi.spans import Finding, plain
 from medembed.curate.phi.vocabulary import words
 from medembed.rows import content_id, fold_quotes, plain_quotes
 
@@ -60,9 +60,13 @@ class Known:
         return [note for (note,) in self._file.execute(asked, [passage_id])]
 
     def learn(self, note: str, name: str) -> None:
-        """A name found somewhere in the note, from now on looked for in all of it: whole, and each part that can stand alone."""
-        parts = [part.strip(".'’") for part in re.split(r"[\s,–-]+", name)]
-        alone = {part for part in parts if len(part) > 2 and not _is_word(part)}
+        """A name found somewhere in the note, from now on looked for in all of it: whole, and each part that can stand alone.
+
+        Parts of two letters are surnames (Ng, Li, Wu), but for particles. Words of every day (May, Will) begin too many sentences.
+        """
+        name = " ".join(plain(name).split())
+        parts = {part.strip(".'") for part in re.split(r"[\s,-]+", name)}
+        alone = {each for each in parts if each.lower() not in words("ordinary") and _can_stand_alone(each)}
         self._file.executemany(
             "INSERT OR IGNORE INTO names VALUES (?, ?, ?)",
             [(note, each, each.casefold()) for each in sorted({name} | alone)],
@@ -73,13 +77,14 @@ class Known:
 
         One that is a word as well counts as it was written: «Sharp» and not «sharp».
         """
+        text = plain(text)
         there = "SELECT name FROM names WHERE note = ? AND instr(?, folded)"
         return [
             Finding(*match.span(), "name", KNOWN)
             for note in notes
-            for (name,) in self._file.execute(there, [note, text.casefold()])
+            for (name,) in self._file.execute(there, [note, " ".join(text.split()).casefold()])
             for match in re.finditer(
-                rf"(?<!\w){re.escape(name)}(?!\w|{_REST_OF_SURROGATE})",
+                rf"(?<!\w){_anyhow_spaced(name)}(?!\w|{_REST_OF_SURROGATE})",
                 text,
                 0 if _is_word(name) or _is_homonym(name) else re.IGNORECASE,
             )
@@ -94,7 +99,7 @@ class Known:
 
     def _number(self, note: str, kind: PhiClass, value: str) -> int:
         """Values of a class are numbered in the order in which a note's passages and pairs are gone through."""
-        key = [note, kind, fold_quotes(value).casefold()]
+        key = [note, kind, fold_quotes(plain(value)).casefold()]
         where = "FROM numbers WHERE note = ? AND kind = ?"
         found = self._file.execute(f"SELECT number {where} AND value = ?", key).fetchone()
         if not found:
@@ -136,6 +141,18 @@ class Known:
                 inside = [each._replace(start=each.start - start, end=each.end - start) for each in touched]
                 return self.redacted(note, text[start:end], inside)
         return None
+
+
+def _can_stand_alone(part: str) -> bool:
+    """Whether a part of a name is more than an initial, a particle or what follows a name."""
+    return len(part) > 2 or (part.istitle() and len(part) == 2 and part not in _NOT_ALONE)
+
+
+_NOT_ALONE = frozenset("Al Da De Di Do Du El Ii Jr La Le Mc Sr St".split())  # noqa: SIM905
+
+
+def _anyhow_spaced(name: str) -> str:
+    return r"\s+".join(map(re.escape, name.split()))
 
 
 def _is_word(name: str) -> bool:
