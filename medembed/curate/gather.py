@@ -1,22 +1,25 @@
 """What curate starts from: generated pairs, labelled pairs, more passages in; one table of pairs, one of passages, one of rejects out.
 
+Licences are those that we know, or `unknown`: what a source's column says besides may name somebody.
+
 Passages of notes come first, then the positives of labelled pairs, then the recipe's `corpus`. A passage that comes twice stands once, with
 the note that it came from first; so do all pairs of it: the split, which goes by notes, must not tear them apart. Its other notes are
 written beside it: what is known of them (names) holds for its rows as well.
 """
 
-import re
 from pathlib import Path
+from typing import get_args
 
 from medembed import tables
 from medembed.curate.sieve import Row
 from medembed.curate.sifting import DONE, SHARED, to_do
-from medembed.recipe import DatasetRecipe
+from medembed.licences import identify
+from medembed.recipe import DatasetRecipe, QueryType
 from medembed.rows import CORPUS, PAIRS, Reject, content_id, passage_input
 from medembed.run import Run, by_frequency, write_json
 from medembed.sources import read_rows
 
-SLUG = re.compile(r"[a-z_-]{1,32}")  # of a type of queries: other text may name somebody, and no filter looks at it
+LABELLED = "labelled"  # the type of a query whose source tells none of ours: other text may name somebody, and no filter looks at it
 
 
 def gather(recipe: DatasetRecipe, run: Run, folder: Path) -> None:
@@ -37,10 +40,10 @@ def gather(recipe: DatasetRecipe, run: Run, folder: Path) -> None:
                 of_its_note(passage)
             else:
                 note_of[passage["passage_id"]] = passage["note_id"]
-                add_passage(passage)
+                add_passage(passage | {"license": identify(passage["license"], passage["source"])})
 
         def with_its_passage(pair: Row) -> None:
-            add_pair(of_its_note(pair))
+            add_pair(of_its_note(pair) | {"license": identify(pair["license"], pair["source"])})
 
         def of_its_note(row: Row) -> Row:
             first = note_of[row["passage_id"]]
@@ -78,7 +81,7 @@ def labelled(row: Row) -> tuple[Row, Row]:
     pair = {
         "query": row["query"].strip(),
         "positive": passage_input(passage["title"], passage["text"]),
-        "query_type": said if SLUG.fullmatch(said := row.get("query_type") or "") else "labelled",
+        "query_type": said if (said := row.get("query_type")) in get_args(QueryType) else LABELLED,
         "evidence": row.get("evidence"),
         "generator": None,
         "prompt_version": None,

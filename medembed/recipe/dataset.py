@@ -21,7 +21,7 @@ class Notes(Source):
 class Pairs(Source):
     """Labelled pairs: columns `query`, `positive` and, where there are such, `title`, `query_type`, `evidence`, `note_id`.
 
-    A `query_type` is a word of small letters, `_` and `-`, of 32 at most; any other becomes `labelled`.
+    A `query_type` that `generate.queries` knows is kept; any other becomes `labelled`, for it may name somebody.
     """
 
     required = ("query", "positive")

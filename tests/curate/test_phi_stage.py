@@ -16,7 +16,7 @@ pytest.importorskip("presidio_analyzer", reason="Presidio is not installed: pip 
     "said, kept",
     [
         *((kind, kind) for kind in get_args(QueryType)),
-        ("follow-up_plan", "follow-up_plan"),
+        ("xiomara_quillfeather", "labelled"),
         ("asked by John Smith, MRN 4821337", "labelled"),
         ("question\n4821337", "labelled"),
         ("question\n", "labelled"),
@@ -25,7 +25,7 @@ pytest.importorskip("presidio_analyzer", reason="Presidio is not installed: pip 
         (None, "labelled"),
     ],
 )
-def test_the_type_of_a_query_is_a_word_or_not_told(said: str | None, kept: str) -> None:
+def test_the_type_of_a_query_is_one_that_we_know_or_not_told(said: str | None, kept: str) -> None:
     row = {"query": "q", "positive": "p", "query_type": said, "source": "s", "license": "mit"}
     assert labelled(row)[0]["query_type"] == kept
     assert labelled({name: row[name] for name in row if name != "query_type"})[0]["query_type"] == "labelled"
