@@ -8,12 +8,20 @@ pytest.importorskip("presidio_analyzer", reason="Presidio is not installed: pip 
 
 from medembed.curate.phi.engine import Finder
 from medembed.recipe import Phi
+from tests.curate.phi.measure import LOOK_ALIKE, measure
 from tests.curate.test_phi import REDACT, pair, passage, sift, texts
 
 
 @pytest.fixture(scope="module")
 def finder() -> Finder:
     return Finder(Phi(policy="report"))
+
+
+def test_of_a_sample_of_such_spellings_most_is_found_and_no_look_alike(finder: Finder) -> None:
+    score = measure(finder, "typography")
+    marked, right = (sum(of.values()) - of[LOOK_ALIKE] for of in (score.marked, score.found + score.misnamed))
+    assert marked >= 45 and right >= 0.85 * marked, score.lines
+    assert score.marked[LOOK_ALIKE] >= 20 and not score.found[LOOK_ALIKE] and not score.wrong, score.lines
 
 
 @pytest.mark.parametrize(
