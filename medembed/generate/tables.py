@@ -46,7 +46,9 @@ class Written:
 
 
 def write_tables(notes: Iterable[Note | Reject], prompt: Prompt, journal: Journal, model: str, folder: Path) -> Written:
-    """Write `corpus.parquet`, `pairs.parquet` and `rejects.parquet`; of passages with the same title and text the first stays.
+    """Write `corpus.parquet`, `pairs.parquet` and `rejects.parquet`; a passage that several notes have stands once for each of them.
+
+    So it is told to curate, which keeps the first, and looks for the names that any of these notes knows.
 
     Raises:
         RunError, InputError: a request has no answer, in a journal that is being written or a recorded one; nothing is written then,
@@ -68,7 +70,7 @@ def write_tables(notes: Iterable[Note | Reject], prompt: Prompt, journal: Journa
             if silent or outcome is None:
                 continue
             for row in _corpus(note):
-                if passages.add(row["passage_id"]):
+                if passages.add(f"{row['passage_id']} {row['note_id']}"):
                     add_passage(row)
                     written.counts["passages"] += 1
             shown = prompt.shown(note)

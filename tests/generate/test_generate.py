@@ -59,6 +59,16 @@ def test_notes_become_pairs_each_with_the_passage_that_holds_its_evidence(make_r
     assert sorted(kinds) == ["keyword"] * 2 + ["question"] * 2 + ["treatment"] * 2
 
 
+def test_a_passage_that_two_notes_have_is_told_of_both_for_each_may_know_names_in_it(make_recipe, generate):
+    like = note(0)
+    other = like | {"id": "MRN-0100", "text": like["text"].replace("30-year-old", "31-year-old")}
+    with TGI() as tgi:
+        record, run = generate(make_recipe([like, other], endpoints=[tgi.url]))
+    rows = run.read("generate", "corpus").to_pylist()
+    assert record.counts["passages"] == len(rows) == len({(row["passage_id"], row["note_id"]) for row in rows}) == 6
+    assert len({row["passage_id"] for row in rows}) == 4
+
+
 def test_the_users_own_ids_leave_neither_in_a_request_nor_in_a_table_or_the_journal(make_recipe, generate):
     with TGI() as tgi:
         _, run = generate(make_recipe(2, endpoints=[tgi.url]))
