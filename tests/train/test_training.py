@@ -10,6 +10,7 @@ from sentence_transformers import SentenceTransformer
 
 from medembed import models, resources
 from medembed.errors import InputError
+from medembed.processes import processes
 from medembed.recipe import Train
 from medembed.recipe_file import load
 from medembed.run import OWNER, sha256
@@ -154,6 +155,7 @@ def test_rows_that_fill_no_batch_are_said(bench: Bench) -> None:
 def test_processes_that_would_train_apart_and_precisions_that_do_not_exist_are_said_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    processes()  # as those of a launcher find them: there are none that this one could look for
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(InputError) as error:
