@@ -18,7 +18,7 @@ quickstart: $(INSTALLED)
 	HF_HUB_OFFLINE=1 $(BIN)/medembed run recipes/quickstart/model.yaml
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long"
+	$(BIN)/python -m pytest -n 2 -m "not long"
 
 test-long: $(INSTALLED)  # the rest: minutes each
 	$(BIN)/python -m pytest -m long

@@ -1,5 +1,6 @@
 """Fixtures that several tests use. Nothing here needs a network."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -8,6 +9,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def _logs_are_captured(caplog: pytest.LogCaptureFixture) -> None:
+    """A library in a test before may have raised the level of all handlers of the root logger, pytest's own among them."""
+    caplog.handler.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
