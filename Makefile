@@ -13,9 +13,8 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: quickstart test test-long check check-workflows format test-docs test-minimum test-newest accelerate-smoke dist wheel-smoke release-tag \
 	release-notes leaderboard-page release-hub release-github release-dry-run clean
 
-quickstart: OMP_NUM_THREADS =
-quickstart: $(INSTALLED)
-	HF_HUB_OFFLINE=1 $(BIN)/medembed run recipes/quickstart/model.yaml
+quickstart: $(INSTALLED)  # in as many threads as there are cores
+	env -u OMP_NUM_THREADS HF_HUB_OFFLINE=1 $(BIN)/medembed run recipes/quickstart/model.yaml
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 -m "not long"
