@@ -13,7 +13,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _logs_are_captured(caplog: pytest.LogCaptureFixture) -> None:
-    """A library in a test before may have raised the level of all handlers of the root logger, pytest's own among them."""
+    """Whatever a test before has left: after those of evaluate and export, pytest's own handlers stood at ERROR."""
     caplog.handler.setLevel(logging.NOTSET)
 
 
