@@ -132,33 +132,13 @@ def test_a_model_that_is_more_than_a_transformer_and_a_pooling_is_not_shown_with
 @pytest.mark.usefixtures("there")
 def test_onnx_runtime_gives_the_same(published: Path, expected: Any) -> None:
     pytest.importorskip("onnx", reason="onnx writes the file, and is not installed")
-    import torch
     from sentence_transformers import SentenceTransformer
 
-    class Traced(torch.nn.Module):
-        """The outputs that `medembed export` names: the tokens' vectors, and the embedding as the model makes it."""
+    from medembed.export import files, graph
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = SentenceTransformer("tiny-embed", device="cpu").eval()
-
-        def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            made = self.model(dict(zip(names, inputs, strict=True)))
-            return made["token_embeddings"], made["sentence_embedding"]
-
-    names = ["input_ids", "attention_mask", "token_type_ids"]
-    (published / "tiny-embed/onnx").mkdir(exist_ok=True)
-    torch.onnx.export(
-        Traced(),
-        tuple(torch.ones(2, 7, dtype=torch.long) for _ in names),
-        str(published / "tiny-embed/onnx/model.onnx"),
-        input_names=names,
-        output_names=["last_hidden_state", "sentence_embedding"],
-        dynamic_axes={name: {0: "texts", 1: "tokens"} for name in (*names, "last_hidden_state")}
-        | {"sentence_embedding": {0: "texts"}},
-        opset_version=18,
-        dynamo=False,
-    )
+    path = published / "tiny-embed" / files.PLAIN
+    path.parent.mkdir(exist_ok=True)
+    graph.write(SentenceTransformer("tiny-embed", device="cpu"), path)
     assert np.allclose(run(snippets(card())["ONNX Runtime"][0], "onnxruntime")["scores"], expected, atol=1e-5)
 
 

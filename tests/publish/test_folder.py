@@ -35,7 +35,9 @@ def test_a_published_dataset_is_loaded_by_each_config(tmp_path: Path) -> None:
         "triplets": {"train": 5, "dev": 1},
     }
     assert loaded["triplets"]["train"][0]["negative_scores"] == pytest.approx([0.5, 0.4])
-    for splits in loaded.values():  # the Hub's Croissant has a field `split` of its own, and skips columns of other types
+    for (
+        splits
+    ) in loaded.values():  # the Hub's Croissant has a field `split` of its own, and skips columns of other types
         columns = splits["train"].features
         kinds = {getattr(column, "feature", column).dtype for column in columns.values()}
         assert "split" not in columns and kinds <= {"string", "large_string", "int32", "float32"}
