@@ -1,6 +1,5 @@
 """Fixtures that several tests use. Nothing here needs a network."""
 
-import logging
 import os
 from pathlib import Path
 
@@ -9,12 +8,6 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 
 import pytest
-
-
-@pytest.fixture(autouse=True)
-def _logs_are_captured(caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever a test before has left: after those of evaluate and export, pytest's own handlers stood at ERROR."""
-    caplog.handler.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

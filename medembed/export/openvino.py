@@ -26,7 +26,7 @@ def convert(plain: Path, path: Path, *, int8: bool) -> None:
     if int8:
         import nncf
 
-        nncf.set_log_level(logging.ERROR)
+        logging.getLogger("nncf").setLevel(logging.ERROR)
         with contextlib.redirect_stdout(sys.stderr):  # its progress bar
             model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
     _name_by_place(model)
