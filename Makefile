@@ -6,6 +6,7 @@ INSTALLED = $(VENV)/installed
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' medembed/__init__.py)
 TAG ?= v$(VERSION)
 SPACE ?= medembed/medical-leaderboard
+export TAG  # the shell reads it as a value, not as text of the command
 FAST = tests/test_recipe.py tests/test_run.py tests/curate tests/mine tests/train/test_losses.py tests/evaluate/test_stage.py tests/publish/test_folder.py
 export TOKENIZERS_PARALLELISM = false
 export OMP_NUM_THREADS ?= 1
@@ -70,7 +71,7 @@ wheel-smoke:  # the wheel in an empty environment, away from the checkout
 		&& bin/medembed validate mine/quickstart/model.yaml && bin/medembed generate mine/quickstart/dataset.yaml
 
 release-tag:  # the tag that is released stands for the version that the package tells
-	test "$(TAG)" = "v$(VERSION)"
+	test "$$TAG" = "v$(VERSION)"
 
 release-notes:  # what CHANGELOG.md says of VERSION; nothing said is an error
 	@awk -v of="[$(VERSION)]" '/^## /{on = index($$0, of)} on && !/^## /' CHANGELOG.md | grep . || { echo "CHANGELOG.md says nothing of $(VERSION)" >&2; exit 1; }
@@ -83,7 +84,7 @@ release-hub: leaderboard-page  # candidates that recipes name become releases; t
 	$(BIN)/medembed leaderboard push --page dist/leaderboard/space --to $(SPACE)
 
 release-github:
-	make --no-print-directory release-notes | gh release create "$(TAG)" --verify-tag --title "$(TAG)" --notes-file - dist/*.whl dist/*.tar.gz
+	make --no-print-directory release-notes | gh release create "$$TAG" --verify-tag --title "$$TAG" --notes-file - dist/*.whl dist/*.tar.gz
 
 release-dry-run: $(INSTALLED)  # the whole release; writes nothing but dist, and asks the Hub for what stands there
 	$(MAKE) release-tag

@@ -307,7 +307,9 @@ def promote(
         told, where = promote(recipe, only_try=dry_run), f"{recipe.publish.repo} {recipe.publish.tag}"
         for path, action in told.changes.items():
             typer.echo(f"{action:10s} {path}")
-        echo(f"promote    {where}: {told.proof}; {f'main is {told.commit}' if told.commit else 'nothing was changed'}")
+        echo(
+            f"promote    {where}: {told.proof}; {f'released as {told.commit}' if told.commit else 'nothing was changed'}"
+        )
     if not named:
         typer.echo("promote    no recipe names a candidate")
 

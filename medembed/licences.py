@@ -148,9 +148,9 @@ def of_all(licences: Iterable[str]) -> str:
 
 
 def covers(said: str, licences: Iterable[str]) -> bool:
-    """Whether the licence `said` asks at least what each of `licences` asks; of one that we do not know, nobody can tell."""
-    asked = asks(said)
-    return asked is None or all((asks(licence) or frozenset()) <= asked for licence in licences)
+    """Whether the licence `said`, however spelt, asks at least what each of `licences` asks; one that we do not know asks nothing."""
+    asked = asks(identify(said)) or frozenset()
+    return all((asks(licence) or frozenset()) <= asked for licence in licences)
 
 
 def _of_creative_commons(licences: set[str]) -> str:

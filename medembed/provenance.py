@@ -62,7 +62,7 @@ def manifest(recipe: Recipe, run: Run) -> dict[str, Any]:
         "medembed": {"version": __version__, "commit": commit()},
         "python": platform.python_version(),
         "libraries": {name: found for name in LIBRARIES if (found := _version(name))},
-        "license": recipe.publish.license or (of_all(licences_of(origins)) if origins else _of_model(upstream)),
+        "license": _said(recipe) or (of_all(licences_of(origins)) if origins else _of_model(upstream)),
         "origins": origins,
         "attributions": attributions(origins or (upstream or {}).get("origins", {})),
         **declared,
@@ -95,7 +95,7 @@ def without_paths(value: Any) -> Any:
 
 def licences_of(origins: dict[str, list[dict[str, Any]]]) -> list[str]:
     """The licences in a manifest's `origins`, each once, that of most rows first."""
-    return list(dict.fromkeys(row.get("license", UNKNOWN) for rows in origins.values() for row in rows))
+    return list(dict.fromkeys(row.get("license") or UNKNOWN for rows in origins.values() for row in rows))
 
 
 def _declared(recipe: ModelRecipe, dataset: dict[str, Any], upstream: dict[str, Any] | None) -> dict[str, Any]:
@@ -150,9 +150,22 @@ def _sum(counts: dict[str, Any]) -> int:
     return sum(count for count in counts.values() if isinstance(count, int))
 
 
+def learned_from(upstream: Any, dataset: Any) -> dict[str, list[dict[str, Any]]]:
+    """The origins of what a model has learned from: those that the dataset's manifest tells, or the dataset, whose licence nobody tells."""
+    if found := within(upstream, "origins"):
+        return found
+    return {"pairs": [{"source": str(dataset), "license": identify(None, str(dataset))}]}
+
+
+def _said(recipe: Recipe) -> str | None:
+    """`publish.license` as the Hub spells it, where it is a licence that we know."""
+    said = recipe.publish.license
+    return said if said is None or (known := identify(said)) == UNKNOWN else known
+
+
 def _of_model(upstream: dict[str, Any] | None) -> str:
-    """The licence of a model: ours, if all data that it is known to have learned from is open."""
-    return MODEL_LICENCE if all(map(is_open, licences_of(upstream["origins"]) if upstream else [])) else OTHER
+    """The licence of a model: ours, if all data that it has learned from is known, and open."""
+    return MODEL_LICENCE if upstream and all(map(is_open, licences_of(upstream["origins"]))) else OTHER
 
 
 def said_by(recipe: Recipe) -> dict[str, Any]:

@@ -50,6 +50,7 @@ class Record:
     stage: str
     fingerprint: str = ""
     said: Any = None  # what the recipe said of the stage
+    read: Any = None  # the hashes of what it read
     counts: dict[str, int] = field(default_factory=dict)  # what went in and came out, in the order of the report
     rejects: dict[str, int] = field(default_factory=dict)  # reason → rows
     facts: dict[str, Any] = field(
@@ -168,7 +169,9 @@ class Run:
         paths = {self.path(stage, name): had for name, had in record.outputs.items()}
         return record if all(path.exists() and sha256(path) == had for path, had in paths.items()) else None
 
-    def perform(self, stage: str, fingerprint: str, work: Callable[[], Record], said: Any = None) -> Record:
+    def perform(
+        self, stage: str, fingerprint: str, work: Callable[[], Record], said: Any = None, read: Any = None
+    ) -> Record:
         """Do the `work` of a stage and write its record.
 
         What another recipe or other inputs left in the stage's folder is set aside first: never mixed in, never deleted.
@@ -181,7 +184,7 @@ class Run:
         write_json(started, {"fingerprint": fingerprint})
         clock = time.monotonic()
         record = work()
-        record.fingerprint, record.said = fingerprint, said
+        record.fingerprint, record.said, record.read = fingerprint, said, read
         record.measured["seconds"] = round(time.monotonic() - clock, 1)
         record.outputs = {
             p.relative_to(self.path(stage)).as_posix(): sha256(p) for p in sorted(self.path(stage).glob("*.parquet"))

@@ -75,7 +75,7 @@ def perform(stage: str, recipe: Recipe, run: Run, skipping: Callable[[Record], N
         if record := _standing(stage, recipe, run.done(stage, now)):
             skipping(record)
             return record
-        return run.perform(stage, now, lambda: module.work(recipe, run), said)
+        return run.perform(stage, now, lambda: module.work(recipe, run), said, read)
 
 
 def _standing(stage: str, recipe: Recipe, record: Record | None) -> Record | None:

@@ -132,13 +132,17 @@ def _of_our_data(recipe: ModelRecipe, run: Run) -> States:
     from medembed.tasks import registry
 
     told = manifest(recipe, run)
-    datasets = {
-        task_name(task): task_name(task)
-        if is_local(task)
-        else str(registry.find(task, recipe.evaluate.languages).metadata.dataset["path"])
+    data = {
+        task_name(task): registry.find(task, recipe.evaluate.languages).metadata.dataset
         for task in recipe.evaluate.tasks
     }
-    return of_data(datasets, told["training_datasets"], told["decontamination"])
+    # A report on other data that had the same name tells nothing.
+    reports = {
+        task: report
+        for task, report in told["decontamination"].items()
+        if task in data and report.get("revision") == data[task]["revision"]
+    }
+    return of_data({task: str(it["path"]) for task, it in data.items()}, told["training_datasets"], reports)
 
 
 def _mean(scores: list[float]) -> float:

@@ -19,6 +19,7 @@ from medembed.evaluate.vectors import Remembering
 from medembed.models import Resolved
 from medembed.recipe import Endpoint, Model, is_local
 from medembed.rows import content_id
+from medembed.run import sha256
 
 if TYPE_CHECKING:
     from mteb.models import ModelMeta
@@ -38,7 +39,7 @@ class Named:
     def settings(self) -> list[Any]:
         """What decides an embedding and is not in the revision, as JSON can say it."""
         folder = Path(self.model.model) if is_local(self.model.model) else None
-        files = [content_id(*(path.read_text(encoding="utf-8") for path in _settings_files(folder)))] if folder else []
+        files = [content_id(*map(sha256, _settings_files(folder)))] if folder else []
         return [self.model.max_length, self.model.prompts, *files]
 
     def load(self) -> Any:
@@ -137,16 +138,22 @@ def find(name: str, *, allow_remote_code: bool) -> tuple[Named | Registered | Ra
         return _ours(Model(model=name, revision=revision or None), allow_remote_code=allow_remote_code)
     if meta.loader_kwargs.get("trust_remote_code") and not allow_remote_code:
         raise InputError.of("brings code of its own, which would run on this machine", name, _ALLOW)
-    resolved = Resolved(name, models.resolve(Model(model=name, revision=revision or meta.revision)).revision, name)
+    at_revision = Model(model=name, revision=revision or meta.revision)
+    resolved = Resolved(name, models.resolve(at_revision).revision, name)
+    _refuse_own_code(at_revision, resolved, allow_remote_code=allow_remote_code)  # mteb's loaders may trust it unasked
     return Registered(meta.model_copy(update={"revision": resolved.revision})), resolved
 
 
 def _ours(model: Model, *, allow_remote_code: bool) -> tuple[Named, Resolved]:
     resolved = models.resolve(model)
+    _refuse_own_code(model, resolved, allow_remote_code=allow_remote_code)
+    return Named(model, allow_remote_code), resolved
+
+
+def _refuse_own_code(model: Model, resolved: Resolved, *, allow_remote_code: bool) -> None:
     if not allow_remote_code and (file := own_code(model, resolved)):
         what = f"brings code of its own ({file} names it), which would run on this machine"
         raise InputError.of(what, model.model, _ALLOW)
-    return Named(model, allow_remote_code), resolved
 
 
 def own_code(model: Model, resolved: Resolved) -> str | None:
@@ -155,7 +162,7 @@ def own_code(model: Model, resolved: Resolved) -> str | None:
     Raises:
         InputError: the files cannot be had.
     """
-    for name in ("config.json", "modules.json"):
+    for name in ("config.json", "modules.json", "tokenizer_config.json"):
         found = _json(model, resolved, name)
         if isinstance(found, dict) and found.get("auto_map"):
             return name
@@ -228,7 +235,7 @@ def as_mteb(
     wrapped.mteb_model_meta = wrapped.mteb_model_meta.model_copy(update=identity)
     inner = getattr(wrapped, "model", None)
     if hasattr(inner, "encode_document") and hasattr(inner, "max_seq_length"):
-        made_by = [resolved.name, resolved.revision, settings_of(inner)]
+        made_by = [resolved.name, resolved.revision, settings_of(inner), named.settings if named else None]
         at_once = inner.at_once if isinstance(inner, EndpointModel) else batch_size
         wrapped.model = Remembering(inner, made_by, named, cache, at_once)
     return wrapped
@@ -241,7 +248,7 @@ def settings_of(model: Any) -> list[Any]:
 
 
 def _settings_files(folder: Path) -> list[Path]:
-    return sorted(path for pattern in ("*.json", "*/*.json") for path in folder.glob(pattern))
+    return sorted(path for pattern in ("*.json", "*.txt", "*.model", "*/*.json") for path in folder.glob(pattern))
 
 
 def name_of(resolved: Resolved) -> str:

@@ -166,10 +166,10 @@ def _merged(model: str, found: Facts, published: Snapshot) -> Facts:
     """Facts of a model of ours; what is published of the same model goes before; it was trained on what its base was, too."""
     if known := published.facts.get(model):
         return known
-    base = published.facts.get(found.base)
-    if found.trained_on is None or base is None:
+    if found.trained_on is None or not found.base:
         return found
-    both = None if base.trained_on is None else (*found.trained_on, *base.trained_on)
+    base = published.facts.get(found.base)
+    both = None if base is None or base.trained_on is None else (*found.trained_on, *base.trained_on)
     return found.model_copy(update={"trained_on": both and tuple(task for task in TASKS if task in both)})
 
 

@@ -7,6 +7,7 @@ repository, mteb's own cache. Whoever wrote the files is not trusted: what is no
 import json
 import logging
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -162,6 +163,8 @@ def _scores(path: Path) -> tuple[Scores, str]:
     data = json.loads(path.read_bytes())
     if not isinstance(data, dict):
         raise TypeError
+    if re.fullmatch("[0-9a-f]{16}", str(data.get("dataset_revision"))):  # as `tasks.beir` names what a folder holds
+        raise _Unusable("measured on a local folder that has the name of a task")
     if "scores" not in data:
         data = _converted(path)
     scores: Scores = {}

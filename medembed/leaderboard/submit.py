@@ -9,10 +9,11 @@ import logging
 import re
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from medembed import models
 from medembed.errors import Fault, InputError, RunError
+from medembed.evaluate.zero_shot import of_data, tasks_of
 from medembed.provenance import manifest
 from medembed.recipe import Model, ModelRecipe, Recipe, is_local
 from medembed.run import Run, replacing
@@ -114,7 +115,7 @@ def _results(folder: Path, place: Path) -> "list[TaskResult]":
 
 def _meta(recipe: ModelRecipe, run: Run, name: str, commit: str) -> "ModelMeta":
     """What mteb finds out about the trained model, and what the manifest declares of it."""
-    from mteb.models.model_meta import ModelMeta
+    from mteb.models.model_meta import Licenses, ModelMeta
 
     run.finished("train")
     model = models.load(Model(model=str(run.path("train", "model").absolute())), device="cpu")
@@ -134,17 +135,25 @@ def _meta(recipe: ModelRecipe, run: Run, name: str, commit: str) -> "ModelMeta":
         "languages": ["eng-Latn"],
         "n_parameters": sum(weight.numel() for weight in weights),
         "memory_usage_mb": round(sum(weight.numel() * weight.element_size() for weight in weights) / 2**20),
-        "license": made_of["license"],
+        "license": made_of["license"] if made_of["license"] in get_args(Licenses) else "not specified",
         "open_weights": True,
         "public_training_code": TRAINING_CODE,
         "public_training_data": _public(recipe),
         "reference": f"https://huggingface.co/{name}",
         "use_instructions": any(model.prompts.values()),
-        "training_datasets": set(made_of["training_datasets"]),
+        "training_datasets": set(made_of["training_datasets"]) | _trained_on(made_of["training_datasets"]),
         "adapted_from": base,
     }
     # Through its validators: what mteb would refuse is refused here.
     return ModelMeta.model_validate(meta.model_dump() | declared)
+
+
+def _trained_on(datasets: list[str]) -> set[str]:
+    """The tasks of mteb that are made of these data sets: mteb compares the names of tasks."""
+    from mteb.get_tasks import TASK_LIST
+
+    paths = {task.metadata.name: str(task.metadata.dataset["path"]) for task in TASK_LIST}
+    return set(tasks_of(of_data(paths, datasets, {}), "trained on"))
 
 
 def _public(recipe: ModelRecipe) -> str | None:

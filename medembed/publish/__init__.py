@@ -173,10 +173,15 @@ def _described(splits: dict[str, Path]) -> cards.Table:
 
 
 def _done_as_it_is_told(stage: str, record: Record, recipe: Recipe, run: Run) -> None:
-    """A card must not tell settings that a stage was not done with."""
-    if record.said is not None and import_module(f"medembed.{stage}").inputs(recipe, run)[0] != record.said:
-        what = f"`{stage}` was done with other settings than the recipe now says"
-        raise InputError.of(what, str(run.folder), "Run `medembed run` with the recipe.")
+    """A card must not tell settings that a stage was not done with, nor of a stage before that has been done again since."""
+    if record.said is None:
+        return
+    said, read = import_module(f"medembed.{stage}").inputs(recipe, run)
+    if said != record.said or json.loads(json.dumps(read, default=str)) != record.read:
+        than = (
+            "with other settings than the recipe now says" if said != record.said else "on other inputs than stand now"
+        )
+        raise InputError.of(f"`{stage}` was done {than}", str(run.folder), "Run `medembed run` with the recipe.")
 
 
 def _evaluated_this_model(evaluated: Record, run: Run) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from medembed import licences
 from medembed.errors import InputError, all_told
-from medembed.provenance import licences_of, within, without_paths
+from medembed.provenance import learned_from, licences_of, within, without_paths
 from medembed.publish.push import Artifact
 from medembed.recipe import DatasetRecipe, ModelRecipe, Recipe
 from medembed.tasks import task_name
@@ -27,8 +27,8 @@ EXPECTED = {  # paths in the repository; what is saved by code of today, and hol
     "space": r"README\.md|provenance\.json|index\.html|tasks/[\w.-]+\.html|assets/\w+\.(css|js)|results/([^/]+/){2,3}[^/]+\.json",
 }
 SECRETS = re.compile(
-    rb"hf_[A-Za-z0-9]{30,}|sk-[A-Za-z0-9_-]{32,}|gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{50,}|AKIA[0-9A-Z]{16}|xox[abprs]-[A-Za-z0-9-]{20,}"
-    rb"|AIza[A-Za-z0-9_-]{35}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    rb"hf_(jwt_|oauth_)?[A-Za-z0-9._-]{30,}|(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{32,}|gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{50,}|AKIA[0-9A-Z]{16}|xox[abprs]-[A-Za-z0-9-]{20,}"
+    rb"|AIza[A-Za-z0-9_-]{35}|glpat-[A-Za-z0-9_-]{20,}|pypi-[A-Za-z0-9_-]{40,}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
 TOKENS = (  # in the environment
     "HF_TOKEN",
@@ -67,7 +67,7 @@ def judge(recipe: Recipe, manifest: dict[str, Any]) -> None:
     """
     facts = {stage: within(manifest, "stages", stage, "facts") for stage in within(manifest, "stages")}
     if isinstance(recipe, ModelRecipe):
-        trained, evaluated = facts.get("train", {}), facts.get("evaluate", {})
+        trained, evaluated, upstream = facts.get("train", {}), facts.get("evaluate", {}), within(manifest, "upstream")
         looks = [
             partial(is_measured, recipe, within(evaluated, "tasks")),
             partial(is_no_regression, recipe, evaluated.get("verdict")),
@@ -77,8 +77,12 @@ def judge(recipe: Recipe, manifest: dict[str, Any]) -> None:
                 within(manifest, "decontamination"),
                 within(trained, "checks", "tasks"),
             ),
-            partial(may_be_public, recipe, within(manifest, "upstream", "origins")),
+            partial(may_be_public, recipe, learned_from(upstream, within(trained, "dataset").get("name"))),
         ]
+        if upstream:  # one that is not known has no licence either
+            looks.append(
+                partial(holds_no_identifiers, recipe, within(upstream, "stages", "curate", "facts").get("phi"))
+            )
     else:
         curated = facts.get("curate", {})
         looks = [
@@ -114,8 +118,8 @@ def may_be_public(recipe: Recipe, origins: dict[str, list[dict[str, Any]]]) -> N
         raise InputError.of(what, f"publish.repo: {recipe.publish.repo}", mend)
 
 
-def holds_no_identifiers(recipe: DatasetRecipe, phi: dict[str, Any] | None) -> None:
-    """`phi` is what the gate in curate tells; None where there was none."""
+def holds_no_identifiers(recipe: Recipe, phi: dict[str, Any] | None) -> None:
+    """`phi` is what the gate in curate tells, of the dataset or of the one that a model was trained on; None where there was none."""
     if not recipe.publish.repo or recipe.publish.private:
         return
     where = f"publish.repo: {recipe.publish.repo}"
@@ -159,6 +163,10 @@ def is_compared_with_its_tasks(recipe: ModelRecipe, decontaminated: dict[str, An
 
 def is_no_regression(recipe: ModelRecipe, verdict: str | None) -> None:
     """A model that ranks worse than its base goes out with its author's reason alone, which stands on the card."""
+    if verdict is None:
+        raise InputError.of(
+            "nobody has told whether it is better than its base", recipe.name, "Run `medembed evaluate`."
+        )
     if verdict == "REGRESSION" and not recipe.publish.allow_regression:
         mend = "Train otherwise; or publish it with a reason, which its card tells: `--allow-regression REASON`."
         raise InputError.of("the model is worse than its base: REGRESSION", recipe.name, mend)
@@ -186,8 +194,24 @@ def _chunks(content: Path | bytes) -> Iterator[bytes]:
     if isinstance(content, bytes):
         yield content
         return
+    if content.suffix == ".parquet":  # compressed: its texts are looked at, not its bytes
+        yield from _texts(content)
+        return
     with content.open("rb") as file:
         tail = b""
         while block := file.read(CHUNK):
             yield tail + block
             tail = block[-OVERLAP:]
+
+
+def _texts(table: Path) -> Iterator[bytes]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(table) as file:
+        yield str(file.schema_arrow).encode()
+        for batch in file.iter_batches(1024):
+            for column in batch.columns:
+                values = column.flatten() if pa.types.is_list(column.type) else column
+                if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+                    yield "\n".join(text for text in values.to_pylist() if text).encode()

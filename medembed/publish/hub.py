@@ -156,27 +156,46 @@ def _propose(api: "HfApi", place: Place, artifact: Mapping[str, Path]) -> str:
     if not needed(artifact, there):
         return head
     branch = _branch(artifact)
+    for path, action in needed(artifact, there).items():  # the plan, before anything is sent
+        log.info(
+            "publish: %-8s %13s  %s", action, f"{artifact[path].stat().st_size:,}" if path in artifact else "", path
+        )
     api.create_branch(place.repo, branch=branch, revision=head, repo_type=place.kind, exist_ok=True)
     return _commit(api, place, artifact, branch, f"Candidate of {place.name}")
 
 
 def _promote(api: "HfApi", place: Place, artifact: Mapping[str, Path]) -> str:
     _refuse_taken_tag(api, place, artifact)
-    commit = _commit(api, place, artifact, "main", f"Publish {place.name}{f' {place.tag}' if place.tag else ''}")
     refs = api.list_repo_refs(place.repo, repo_type=place.kind)
-    if place.tag and place.tag not in (tag.name for tag in refs.tags):
+    released = next((str(tag.target_commit) for tag in refs.tags if tag.name == place.tag), None)
+    # What is released already stays where it is: main may hold a later release.
+    commit = released or _commit(
+        api, place, artifact, "main", f"Publish {place.name}{f' {place.tag}' if place.tag else ''}"
+    )
+    if place.tag and not released:
         api.create_tag(place.repo, tag=place.tag, revision=commit, repo_type=place.kind)
-    if place.collection and not _listed(api, place.collection, place):
-        api.add_collection_item(place.collection, place.repo, item_type=place.kind, exists_ok=True)
+    if place.collection:
+        _list(api, place.collection, place)
     if (branch := _branch(artifact)) in (each.name for each in refs.branches):
         api.delete_branch(place.repo, branch=branch, repo_type=place.kind)
     return commit
 
 
-def _listed(api: "HfApi", collection: str, place: Place) -> bool:
-    """Whether the collection has the repository already; a token for one repository can see that, and not change it."""
+def _list(api: "HfApi", collection: str, place: Place) -> None:
+    """Have the collection list the repository. A token for one repository alone, such as a CI job's, cannot: that ends no release."""
+    from huggingface_hub.errors import HfHubHTTPError
+
     items = api.get_collection(collection).items
-    return any((item.item_type, item.item_id) == (place.kind, place.repo) for item in items)
+    if any((item.item_type, item.item_id) == (place.kind, place.repo) for item in items):
+        return
+    try:
+        api.add_collection_item(collection, place.repo, item_type=place.kind, exists_ok=True)
+    except HfHubHTTPError as error:
+        if error.response.status_code != 403:
+            raise
+        log.warning(
+            "publish: this token may not change the collection %s: add %s to it by hand", collection, place.repo
+        )
 
 
 def _commit(api: "HfApi", place: Place, artifact: Mapping[str, Path], branch: str, message: str) -> str:

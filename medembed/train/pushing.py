@@ -19,7 +19,7 @@ from transformers import TrainerCallback
 from medembed import publish
 from medembed.errors import InputError, RunError
 from medembed.hub import told
-from medembed.provenance import upstream_of
+from medembed.provenance import learned_from, upstream_of
 from medembed.publish import gates
 from medembed.recipe import ModelRecipe
 from medembed.run import read_json, write_json
@@ -36,7 +36,7 @@ def check(recipe: ModelRecipe, provenance: dict[str, Any] | None) -> None:
     Raises:
         InputError: weights learned from this data, or by this user, may not go to `publish.repo`.
     """
-    gates.may_be_public(recipe, (upstream_of(provenance) or {}).get("origins", {}))
+    gates.may_be_public(recipe, learned_from(upstream_of(provenance), recipe.data.dataset))
     try:
         publish.look(recipe)
     except RunError as error:

@@ -13,7 +13,7 @@ from medembed import stages
 from medembed.cli import app
 from medembed.errors import InputError
 from medembed.evaluate.compare import Findings, compare_named, markdown, measured_in
-from medembed.evaluate.duels import duel, head_to_head
+from medembed.evaluate.duels import head_to_head
 from medembed.evaluate.scores import measure
 from medembed.models import Resolved
 from medembed.recipe import Evaluate, ModelRecipe
@@ -211,25 +211,10 @@ def test_of_two_measurements_of_a_model_on_a_task_the_newer_counts(recipe, tmp_p
 
 
 def test_queries_about_one_note_are_drawn_together(recipe, tmp_path) -> None:
-    widths = []
     notes = {"q1": "note 1", "q2": "note 1", "q3": "note 1", "q4": "note 2", "q5": "note 2"}  # q6 stands alone
     for place, about in (("alone", {}), ("together", notes), ("one note", dict.fromkeys([q for q, _ in QUERIES], "n"))):
         task = str(write_beir(tmp_path / place / "first", notes=about))
-        base, tuned = (
-            measure(
-                SentenceTransformer(str(it), device="cpu"),
-                Resolved(name, "a" * 40, ""),
-                Evaluate(tasks=[task]),
-                tmp_path,
-            )
-            for name, it in (
-                ("org/base", recipe.base.model),
-                ("org/tuned", make_tiny_model(tmp_path / place / "m", seed=3)),
-            )
-        )
-        found = duel(base, tuned, 1000, 1).tasks["first"]["ndcg_at_10"]
-        widths.append(found.high - found.low)
-        clusters = tuned.tasks["first"].scores["cluster"].to_pylist()
+        model = SentenceTransformer(recipe.base.model, device="cpu")
+        measured = measure(model, Resolved("org/base", "a" * 40, ""), Evaluate(tasks=[task]), tmp_path)
+        clusters = measured.tasks["first"].scores["cluster"].to_pylist()
         assert len(set(clusters)) == {"alone": 6, "together": 3, "one note": 1}[place]
-    assert widths[0] > 0 == widths[2]
-    assert widths[1] != widths[0]

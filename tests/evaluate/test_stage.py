@@ -122,7 +122,7 @@ def test_the_base_that_train_measured_is_not_measured_again(tiny_model, tuned_mo
 def test_a_model_against_itself_is_marginal(tiny_model, tasks, tmp_path) -> None:
     recipe = model_recipe(tiny_model, tasks)
     record = stages.perform("evaluate", recipe, trained(recipe, tmp_path / "run", tiny_model))
-    assert (record.facts["average"]["low"], record.facts["average"]["high"]) == (0, 0)
+    assert (record.facts["average"]["difference"], record.facts["average"]["p"]) == (0, 1)
     assert record.facts["verdict"] == "MARGINAL"
 
 

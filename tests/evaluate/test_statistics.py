@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from medembed.evaluate.statistics import Comparison, Part, compare, holm, verdict
+from medembed.evaluate.statistics import FEW, Comparison, Part, compare, holm, verdict
 
-scores = arrays(np.float64, st.tuples(st.integers(2, 30), st.just(2)), elements=st.floats(0, 1, width=32))
+scores = arrays(np.float64, st.tuples(st.integers(FEW, 30), st.just(2)), elements=st.floats(0, 1, width=32))
 
 
 def one_task(base, tuned) -> Comparison:
@@ -152,10 +152,31 @@ def test_queries_that_say_the_same_ten_times_are_no_surer_than_one_of_them() -> 
 
 
 def test_clusters_of_unequal_size_keep_the_mean_over_queries() -> None:
-    differences = np.array([[0.3], [0.3], [0.3], [0.1], [0.1]])
-    found = compare({"it": [Part(0 * differences, differences, np.array(list("aaabb")))]}, 2000, seed=1).tasks["it"][0]
+    differences = np.array([[0.3], [0.3], [0.3], [0.1], [0.1]] * 10)
+    clusters = np.array([f"{note} {n}" for n in range(10) for note in "aaabb"])
+    found = compare({"it": [Part(0 * differences, differences, clusters)]}, 2000, seed=1).tasks["it"][0]
     assert found.difference == pytest.approx(0.22)
-    assert (found.low, found.high) == pytest.approx((0.1, 0.3))  # all drawn from one of the two
+    assert 0.1 < found.low < 0.2 < 0.24 < found.high < 0.3
+
+
+def test_from_few_queries_nothing_follows() -> None:
+    better = np.full((40, 1), 0.5)
+    for rows, notes in ((FEW - 1, None), (40, np.array(["one note"] * 40))):
+        found = compare({"it": [Part(0 * better[:rows], better[:rows], notes)]}, 500, seed=1)
+        (average,), (task,) = found.average(), found.tasks["it"]
+        assert (task.difference, task.low, task.high, task.p) == (0.5, -1, 1, 1)
+        assert verdict(average, [task]) == "MARGINAL"
+
+
+def test_the_same_queries_in_several_parts_are_no_more_queries() -> None:
+    draw = np.random.default_rng(3)
+    base, tuned, names = draw.random((60, 1)), draw.random((60, 1)), np.array([f"query {n}" for n in range(60)])
+    part = Part(base, tuned, names)
+    once, thrice = (compare({"it": parts}, 500, seed=1).tasks["it"][0] for parts in ([part], [part] * 3))
+    assert (once.low, once.high, once.p) == (thrice.low, thrice.high, thrice.p)
+    others = [part._replace(clusters=np.array([f"{language} {name}" for name in names])) for language in "abc"]
+    apart = compare({"it": others}, 500, seed=1).tasks["it"][0]
+    assert apart.high - apart.low < 0.8 * (once.high - once.low)
 
 
 @pytest.mark.parametrize(

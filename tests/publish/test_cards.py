@@ -333,7 +333,8 @@ def test_a_broken_template_stops_publishing_before_anything_is_sent_and_loses_no
 
 
 def test_pictures_and_listed_results_are_published_beside_the_card(tmp_path: Path, tiny_model: Path) -> None:
-    recipe, run = model_run(tmp_path, tiny_model, publish={"repo": "medembed/tiny-embed"}, drawn=True, on_hub=True)
+    said = {"repo": "medembed/tiny-embed", "license": "apache-2.0"}  # of data whose licence nobody tells
+    recipe, run = model_run(tmp_path, tiny_model, publish=said, drawn=True, on_hub=True)
     artifact = publish.contents(recipe, run)
     assert {"compressed.png", "compressed.svg", ".eval_results/NFCorpus.yaml"} <= artifact.keys()
     assert b"](compressed.png)" in artifact["README.md"]

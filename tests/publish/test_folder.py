@@ -361,6 +361,53 @@ def test_no_licence_that_asks_less_than_the_sources_goes_out_with_a_public_datas
     with pytest.raises(InputError, match=r"asks less than the sources do: cc-by-sa-4\.0"):
         publish.contents(*dataset_run(tmp_path / "a", publish=publishing, license="cc-by-sa-4.0"))
     assert publish.contents(*dataset_run(tmp_path / "b", publish=publishing, license="public domain"))
+    for place, spelt in enumerate(("CC0-1.0", "CC0", "MIT", "my own")):
+        with pytest.raises(InputError, match="asks less than the sources do"):
+            said = publishing | {"license": spelt}
+            publish.contents(*dataset_run(tmp_path / f"spelt {place}", publish=said, license="cc-by-sa-4.0"))
+
+
+def test_triplets_of_pairs_that_were_curated_again_since_are_not_published(tmp_path: Path) -> None:
+    """What `phi: redact` has taken out of the pairs would still stand in them, under a card that tells of none."""
+    words = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu"]
+    rows = [
+        {"query": f"what about {word} therapy", "positive": f"The {word} therapy was started, call 617-555-01{n:02d}."}
+        for n, word in enumerate(words)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = {
+        "kind": "dataset",
+        "name": "again",
+        "pairs": [{"source": str(tmp_path / "pairs.jsonl"), "license": "cc0-1.0"}],
+        "mine": {"retriever": "bm25", "negatives": 1, "ranks": [1, 12]},
+        "publish": {"folder": str(tmp_path / "hub")},
+    }
+    before, after = (DatasetRecipe.model_validate(said | {"curate": each}) for each in ([], [{"phi": "redact"}]))
+    for stage, recipe in (("curate", before), ("mine", before), ("curate", after)):
+        stages.perform(stage, recipe, Run(recipe, tmp_path / "run"))
+    run = Run(after, tmp_path / "run")
+    with pytest.raises(InputError, match="`mine` was done on other inputs than stand now"):
+        stages.perform("publish", after, run)
+    stages.perform("mine", after, run)
+    assert stages.perform("publish", after, run).facts["loaded_back"]["config"] == "triplets"
+
+
+def test_a_model_of_data_that_nobody_tells_of_or_that_may_hold_persons_goes_to_no_public_repository(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    def told(place: str, upstream: dict[str, Any] | None, **said: Any) -> str:
+        run = model_run(tmp_path / place, tiny_model, publish={"repo": "medembed/m"} | said, upstream=upstream)
+        try:
+            return str(publish.contents(*run).keys())
+        except InputError as error:
+            return str(error)
+
+    unknown = told("a", None)
+    assert "the data is not open: medembed/tiny-triplets (unknown)" in unknown
+    assert "README.md" in told("b", None, license="apache-2.0")
+    unseen = manifest(*dataset_run(tmp_path / "d", publish={"folder": "x"}, curated={**CURATED, "phi": None}))
+    assert "nobody has looked for personal health information" in told("c", unseen)
+    assert "README.md" in told("e", unseen, private=True)
 
 
 def test_a_card_that_cannot_be_written_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,3 +476,21 @@ def test_a_file_with_a_secret_is_not_published_and_the_secret_not_shown(
         with pytest.raises(InputError, match=r"extra\.json") as refused:
             publish.contents(recipe, run)
         assert secret not in str(refused.value)
+
+
+def test_a_secret_in_a_compressed_table_is_found_and_words_that_begin_like_one_are_none(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    recipe, run = dataset_run(tmp_path, publish={"folder": str(tmp_path / "hub")})
+    texts = [f"{SECRET_TEXT} on day {n}, and nothing else was changed in what is given." for n in range(500)]
+    texts[7] += " seen by a high-risk-non-muscle-invasive-bladder-cancer clinic"
+    for secret in ("", "hf_" + "x" * 34, "hf_jwt_" + "x.y" * 20, "glpat-" + "x" * 20):
+        texts[300] = f"{SECRET_TEXT} {secret}"
+        run.write("curate", "texts", pa.table({"text": texts, "lists": [[text] for text in texts]}))
+        file = run.path("curate", "texts.parquet")
+        artifact = {"corpus/train-00000-of-00001.parquet": file}
+        if secret:
+            with pytest.raises(InputError, match="looks like a key"):
+                gates.holds_what_is_expected(recipe.kind, artifact)
+        else:
+            gates.holds_what_is_expected(recipe.kind, artifact)

@@ -235,7 +235,9 @@ def test_what_does_not_pass_at_whatever_request_is_told_and_leaves_main_whole(
     bench: Bench, requests: list[tuple[int, str, str]], status: int, says: str
 ) -> None:
     for n, method, path in requests:
-        if method in WRITES:
+        if method in WRITES and not (
+            status == 403 and path.endswith("/items")
+        ):  # a release without its place in a collection
             where = f"{n}: {method} {path}"
             bench.prepare().fail("", "", status=status, nth=n)
             code, out = bench.release()

@@ -21,7 +21,8 @@ def languages(manifest: Mapping[str, Any] | None) -> list[str]:
     recipe = (manifest or {}).get("recipe")
     filters = recipe.get("curate") if isinstance(recipe, Mapping) else None
     named = [each["language"] for each in filters or [] if isinstance(each, Mapping) and "language" in each]
-    codes = [code for code in map(str, named[-1]) if re.fullmatch("[a-z]{2,3}", code)] if named else []
+    last = named[-1] if named and isinstance(named[-1], list) else []
+    codes = [code for code in map(str, last) if re.fullmatch("[a-z]{2,3}", code)]
     return codes or ["en"]
 
 

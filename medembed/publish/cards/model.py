@@ -1,5 +1,6 @@
 """The card of a model, and its results as the Hub lists them: a manifest in, texts out; see model_cards/model.md.jinja."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -103,7 +104,7 @@ def _metadata(
         "library_name": "sentence-transformers",
         "pipeline_tag": "feature-extraction" if late else "sentence-similarity",
         "tags": ["sentence-transformers", "medical", "retrieval", "embeddings", *kind],
-        **({"model-index": [_model_index(manifest["name"], results["tasks"])]} if results.get("tasks") else {}),
+        **_model_index(manifest["name"], results.get("tasks") or {}),
     }
 
 
@@ -115,7 +116,9 @@ def _published(upstream: Any) -> Any:
 
 
 def _model_index(name: str, tasks: Mapping[str, Any]) -> dict[str, Any]:
-    return {"name": name, "results": [_of_task(task, scores) for task, scores in tasks.items()]}
+    told = [_of_task(task, scores) for task, scores in tasks.items()]
+    measured = [each for each in told if each["metrics"]]  # the Hub takes none without
+    return {"model-index": [{"name": name, "results": measured}]} if measured else {}
 
 
 def _of_task(task: str, scores: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,7 +130,7 @@ def _of_task(task: str, scores: Mapping[str, Any]) -> dict[str, Any]:
         "metrics": [
             {"type": metric, "name": shown, "value": round(scores[metric]["tuned"], 5)}
             for metric, shown in METRICS.items()
-            if isinstance(scores.get(metric, {}).get("tuned"), float)
+            if isinstance(value := scores.get(metric, {}).get("tuned"), float) and math.isfinite(value)
         ],
     }
 
