@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import mteb
@@ -10,7 +11,7 @@ import pytest
 from medembed.errors import InputError
 from medembed.leaderboard.submit import submit
 from medembed.recipe import ModelRecipe
-from medembed.run import Record, Run, sha256
+from medembed.run import Record, Run, sha256, write_json
 
 NAME, COMMIT = "org/Test-Model.v1", "0123456789abcdef0123456789abcdef01234567"
 
@@ -25,7 +26,7 @@ def run(tmp_path: Path, tiny_model: Path) -> Run:
             "base": str(tiny_model),
             "data": {"dataset": "org/triplets"},
             "evaluate": {"tasks": ["NFCorpus"]},
-            "publish": {"repo": NAME},
+            "publish": {"repo": NAME, "license": "apache-2.0"},
         }
     )
     run = Run(recipe, tmp_path / "run")
@@ -70,6 +71,16 @@ def test_the_metadata_says_what_was_trained_and_on_what(run: Run, tmp_path: Path
     assert meta["embed_dim"] == 32 and meta["max_tokens"] == 64 and meta["n_parameters"] > 10_000
     assert meta["training_datasets"] == ["org/triplets"]
     assert meta["public_training_data"] == "https://huggingface.co/datasets/org/triplets"
+
+
+def test_mteb_is_told_by_its_names_which_of_its_tasks_the_training_data_are(run: Run, tmp_path: Path) -> None:
+    record = run.finished("train")
+    record.facts["dataset"]["name"] = "BeIR/nfcorpus"
+    write_json(run.path("train", "record.json"), asdict(record))
+    submit(run.recipe, run, None, None, tmp_path / "to")
+    meta = json.loads(next(tmp_path.rglob("to/**/model_meta.json")).read_text())
+    assert {"BeIR/nfcorpus", "NFCorpus"} <= set(meta["training_datasets"])
+    assert "TRECCOVID" not in meta["training_datasets"]
 
 
 def test_the_same_submission_has_the_same_bytes(run: Run, tmp_path: Path) -> None:
