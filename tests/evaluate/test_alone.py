@@ -14,6 +14,7 @@ from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 
 from medembed.errors import InputError
 from medembed.evaluate.alone import measure_alone, summary, tasks_of
+from medembed.evaluate.encoders import find
 from medembed.evaluate.scores import METRICS
 from medembed.run import sha256
 from medembed.tasks.registry import load
@@ -165,6 +166,38 @@ def test_a_model_with_code_of_its_own_is_refused_unless_that_is_allowed(tiny_mod
     assert "--allow-remote-code" in str(caught.value) and not (tmp_path / "it-ran").exists()
     measured(str(model), task, tmp_path / "out", allow_remote_code=True)
     assert (tmp_path / "it-ran").exists()
+
+
+def test_a_model_of_mtebs_registry_is_refused_by_what_its_files_ask_for(tmp_path, monkeypatch) -> None:
+    """mteb's loader of this one trusts the repository's code, without saying so in its settings."""
+    from mteb.models.model_implementations import MODEL_REGISTRY
+
+    name = "Quazim0t0/Byrne-Embed"
+    commit = MODEL_REGISTRY[name].revision
+    kept = tmp_path / f"models--{name.replace('/', '--')}" / "snapshots" / commit
+    kept.mkdir(parents=True)
+    for file, theirs in (
+        ("config.json", {}),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.T", None]}}),
+    ):
+        (kept / file).write_text(json.dumps(theirs))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match=r"brings code of its own \(tokenizer_config.json names it\)"):
+        find(name, allow_remote_code=False)
+
+
+def test_another_tokenizer_beside_the_same_weights_makes_other_embeddings(tiny_model, task, tmp_path) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "theirs")
+    before = summary(measured(str(model), task, tmp_path / "out"))
+    told = json.loads((model / "tokenizer.json").read_text())
+    vocabulary = told["model"]["vocab"]
+    words = [word for word in vocabulary if not word.startswith("[")]
+    numbers = [vocabulary[word] for word in words]
+    vocabulary.update(zip(words, numbers[7:] + numbers[:7], strict=True))
+    (model / "tokenizer.json").write_text(json.dumps(told))
+    again = summary(measured(str(model), task, tmp_path / "out"))
+    assert again == summary(measured(str(model), task, tmp_path / "elsewhere")) != before
 
 
 def test_a_benchmark_is_known_by_its_name() -> None:
