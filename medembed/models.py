@@ -83,6 +83,11 @@ def load(
         except Exception as error:  # whatever half a dozen libraries say of files that they cannot take
             first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError.of(f"cannot be loaded as an embedding model: {first_line}", model.model) from error
+    return configured(loaded, model)
+
+
+def configured(loaded: Any, model: Model) -> Any:
+    """A model of whatever kind as the recipe has it: adapters merged, its max length and its prompts in it."""
     merge_adapters(loaded)
     if model.max_length:
         set_max_length(loaded, model.max_length)

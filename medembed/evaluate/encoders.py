@@ -206,9 +206,10 @@ def load(model: Model, *, allow_remote_code: bool = False) -> Any:
     revision = None if is_local(model.model) or model.weights else resolved.revision
     asked = {"revision": revision, "trust_remote_code": allow_remote_code}
     try:
-        return classes.get(kind, SentenceTransformer)(resolved.path, **asked)
+        loaded = classes.get(kind, SentenceTransformer)(resolved.path, **asked)
     except Exception as error:  # whatever half a dozen libraries say of files that they cannot take
         raise InputError.of(f"cannot be loaded as an embedding model ({type(error).__name__})", model.model) from error
+    return models.configured(loaded, model)
 
 
 def as_mteb(

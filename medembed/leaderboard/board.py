@@ -115,12 +115,15 @@ def make(published: Snapshot, ours: Found, speeds: Speeds | None = None) -> Boar
     """Join the snapshot's results and ours into one row a model."""
     facts = published.facts | {model: _merged(model, found, published) for model, found in ours.facts.items()}
     choices: dict[str, dict[str, list[tuple[bool, Result]]]] = defaultdict(lambda: defaultdict(list))
-    for is_ours, results in ((True, ours.results), (False, published.results)):
+    counts = Counter(ours.rejects)
+    measured_here = _of_one_revision(ours.results, facts)
+    if others := len(ours.results) - len(measured_here):
+        counts["scores of another revision, or told twice"] += others
+    for is_ours, results in ((True, measured_here), (False, published.results)):
         for result in results:
             choices[result.model][result.task].append((is_ours, result))
     rows: dict[str, Row] = {}
     measured = speeds.embeddings_per_second if speeds else {}
-    counts = Counter(ours.rejects)
     for model in sorted(choices):
         known = facts.get(model, Facts())
         scores = {}
@@ -134,6 +137,17 @@ def make(published: Snapshot, ours: Found, speeds: Speeds | None = None) -> Boar
         rows[model] = Row(model, known, scores, headline, ours=is_ours, speed=measured.get(model))
     counts["results"] = sum(len(row.scores) for row in rows.values())
     return Board(_ordered(_compared(rows)), published.sources, dict(counts), speeds.device if speeds else "")
+
+
+def _of_one_revision(results: list[Result], facts: Mapping[str, Facts]) -> list[Result]:
+    """Of each model the results of one revision, the registry's or else the one with most: a mean over two would be no model's."""
+    counted = Counter((result.model, result.revision) for result in results)
+    chosen: dict[str, str] = {}
+    for model, revision in sorted(
+        counted, key=lambda it: (it[1] == facts.get(it[0], Facts()).revision, counted[it], it)
+    ):
+        chosen[model] = revision
+    return [result for result in results if result.revision == chosen[result.model]]
 
 
 def _rank(result: Result, facts: Facts) -> tuple[bool, bool, tuple[int, ...]]:

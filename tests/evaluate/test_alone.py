@@ -15,7 +15,9 @@ from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 from medembed.errors import InputError
 from medembed.evaluate.alone import measure_alone, summary, tasks_of
 from medembed.evaluate.encoders import find
+from medembed.evaluate.encoders import load as load_encoder
 from medembed.evaluate.scores import METRICS
+from medembed.recipe import Model
 from medembed.run import sha256
 from medembed.tasks.registry import load
 from tests.fixtures.beir import JUDGMENTS, PASSAGES, QUERIES, write_beir
@@ -166,6 +168,13 @@ def test_a_model_with_code_of_its_own_is_refused_unless_that_is_allowed(tiny_mod
     assert "--allow-remote-code" in str(caught.value) and not (tmp_path / "it-ran").exists()
     measured(str(model), task, tmp_path / "out", allow_remote_code=True)
     assert (tmp_path / "it-ran").exists()
+
+
+def test_prompts_and_length_of_the_recipe_hold_for_every_kind_of_model(tiny_model) -> None:
+    asked = Model(model=str(tiny_model), max_length=17, prompts={"query": "query: "})
+    for allowed in (False, True):  # the second is loaded another way
+        loaded = load_encoder(asked, allow_remote_code=allowed)
+        assert (loaded.max_seq_length, loaded.prompts["query"]) == (17, "query: ")
 
 
 def test_a_model_of_mtebs_registry_is_refused_by_what_its_files_ask_for(tmp_path, monkeypatch) -> None:

@@ -48,6 +48,18 @@ def test_the_headline_counts_the_english_part_and_the_benchmark_needs_all_langua
     assert found.scores["PublicHealthQA"].value is None and found.benchmark is None
 
 
+def test_a_mean_of_ours_is_of_one_revision_and_a_base_that_nobody_knows_makes_nothing_zero_shot() -> None:
+    whole, half = "b" * 40, "a" * 40
+    results = [result("org/a", task, 0.6, whole) for task in HEADLINE]
+    results += [result("org/a", task, 0.9, half) for task in list(HEADLINE)[:2]]
+    ours = Found(results=results, facts={"org/a": Facts(base="org/unknown", trained_on=())})
+    made = board.make(Snapshot([SOURCE], {}, []), ours)
+    found = row(made, "org/a")
+    assert found.mean == pytest.approx(0.6) and found.revision == whole
+    assert made.counts["scores of another revision, or told twice"] == 2
+    assert found.zero_shot is None
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
