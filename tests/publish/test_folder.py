@@ -386,7 +386,7 @@ def test_triplets_of_pairs_that_were_curated_again_since_are_not_published(tmp_p
     for stage, recipe in (("curate", before), ("mine", before), ("curate", after)):
         stages.perform(stage, recipe, Run(recipe, tmp_path / "run"))
     run = Run(after, tmp_path / "run")
-    with pytest.raises(InputError, match="`mine` was done on other inputs than stand now"):
+    with pytest.raises(InputError, match="`mine` was done before what it reads was made again"):
         stages.perform("publish", after, run)
     stages.perform("mine", after, run)
     assert stages.perform("publish", after, run).facts["loaded_back"]["config"] == "triplets"
