@@ -249,7 +249,7 @@ def settings_of(model: Any) -> list[Any]:
 
 
 def _settings_files(folder: Path) -> list[Path]:
-    return sorted(path for pattern in ("*.json", "*.txt", "*.model", "*/*.json") for path in folder.glob(pattern))
+    return sorted(path for end in ("json", "txt", "model") for at in ("", "*/") for path in folder.glob(f"{at}*.{end}"))
 
 
 def name_of(resolved: Resolved) -> str:

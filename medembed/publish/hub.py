@@ -153,10 +153,10 @@ def _propose(api: "HfApi", place: Place, artifact: Mapping[str, Path]) -> str:
         api.create_repo(place.repo, repo_type=place.kind, private=place.private or None, space_sdk=sdk, exist_ok=True)
     _refuse_taken_tag(api, place, artifact)
     head, there = _look(api, place)
-    if not needed(artifact, there):
+    if not (todo := needed(artifact, there)):
         return head
     branch = _branch(artifact)
-    for path, action in needed(artifact, there).items():  # the plan, before anything is sent
+    for path, action in todo.items():  # the plan, before anything is sent
         log.info(
             "publish: %-8s %13s  %s", action, f"{artifact[path].stat().st_size:,}" if path in artifact else "", path
         )

@@ -13,8 +13,9 @@ import pytest
 from medembed import stages
 from medembed.errors import InputError
 from medembed.evaluate import baseline, inputs
-from medembed.evaluate.contestants import check_peers
+from medembed.evaluate.contestants import _of_our_data, check_peers
 from medembed.run import Record, Run, sha256
+from medembed.tasks.beir import content_hash
 from tests.evaluate.runs import model_recipe, trained
 from tests.fixtures.beir import PASSAGES, write_beir
 from tests.fixtures.embedding_server import EmbeddingServer
@@ -124,6 +125,18 @@ def test_a_model_against_itself_is_marginal(tiny_model, tasks, tmp_path) -> None
     record = stages.perform("evaluate", recipe, trained(recipe, tmp_path / "run", tiny_model))
     assert (record.facts["average"]["difference"], record.facts["average"]["p"]) == (0, 1)
     assert record.facts["verdict"] == "MARGINAL"
+
+
+def test_a_decontamination_report_counts_for_the_data_that_it_was_made_with(
+    tiny_model, tasks, tmp_path, monkeypatch
+) -> None:
+    recipe = model_recipe(tiny_model, tasks[:1])
+    run, task = trained(recipe, tmp_path / "run", tiny_model), Path(tasks[0])
+    for revision, state in ((content_hash(task), "zero-shot"), ("another", "not known")):
+        report = {task.name: {"state": "decontaminated", "revision": revision}}
+        told = {"training_datasets": ["org/none"], "decontamination": report}
+        monkeypatch.setitem(_of_our_data.__globals__, "manifest", lambda *_, told=told: told)
+        assert _of_our_data(recipe, run) == {task.name: state}
 
 
 def test_done_work_is_skipped_until_the_model_or_a_task_changes(tiny_model, tuned_model, tasks, tmp_path) -> None:

@@ -50,6 +50,10 @@ def test_what_a_model_declares_is_read_beside_its_results(tmp_path: Path) -> Non
     ("content", "reason"),
     [
         ("{torn", "not a result file of mteb"),
+        (
+            {"dataset_revision": "15076f40dfdf8359", "scores": {"test": [{"hf_subset": "default", "main_score": 0.9}]}},
+            "measured on a local folder that has the name of a task",
+        ),
         ("[]", "not a result file of mteb"),
         ({"scores": {"test": [{"hf_subset": "default"}]}}, "not a result file of mteb"),
         ({"scores": {"test": [{"hf_subset": "default", "main_score": 61.2}]}}, "a score that is not between 0 and 1"),

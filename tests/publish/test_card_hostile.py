@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from medembed.provenance import upstream_of
+from medembed.provenance import licences_of, upstream_of
 from medembed.publish.cards import Table, dataset_card, model_card
 from medembed.publish.cards.rendering import code, counted, fenced, listed, text
 from tests.fixtures.hub_rules import FRONT_MATTER, faults_of_card
@@ -126,3 +126,13 @@ def test_a_strangers_manifest_of_another_shape_cannot_keep_a_card_from_being_wri
 def test_origins_of_another_shape_are_none(odd: Any) -> None:
     theirs = json.loads(json.dumps(triplets())) | {"origins": odd}
     assert upstream_of(theirs) is None
+
+
+def test_a_strangers_manifest_with_no_licence_and_no_list_of_languages_makes_a_card() -> None:
+    made = dense()
+    made["upstream"]["recipe"]["curate"] = [{"language": 5}]
+    for rows in made["upstream"]["origins"].values():
+        for row in rows:
+            row["license"] = None
+    assert upstream_of(made["upstream"]) and licences_of(made["upstream"]["origins"]) == ["unknown"]
+    assert faults_of_card(model_card(made), "model") == []

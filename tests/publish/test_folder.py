@@ -365,6 +365,9 @@ def test_no_licence_that_asks_less_than_the_sources_goes_out_with_a_public_datas
         with pytest.raises(InputError, match="asks less than the sources do"):
             said = publishing | {"license": spelt}
             publish.contents(*dataset_run(tmp_path / f"spelt {place}", publish=said, license="cc-by-sa-4.0"))
+    same = publishing | {"license": "CC BY-SA 4.0"}
+    card = publish.contents(*dataset_run(tmp_path / "same", publish=same, license="cc-by-sa-4.0"))["README.md"]
+    assert isinstance(card, bytes) and b"license: cc-by-sa-4.0" in card
 
 
 def test_triplets_of_pairs_that_were_curated_again_since_are_not_published(tmp_path: Path) -> None:
@@ -485,7 +488,9 @@ def test_a_secret_in_a_compressed_table_is_found_and_words_that_begin_like_one_a
     texts = [f"{SECRET_TEXT} on day {n}, and nothing else was changed in what is given." for n in range(500)]
     texts[7] += " seen by a high-risk-non-muscle-invasive-bladder-cancer clinic"
     for secret in ("", "hf_" + "x" * 34, "hf_jwt_" + "x.y" * 20, "glpat-" + "x" * 20):
-        texts[300] = f"{SECRET_TEXT} {secret}"
+        texts[300] = (
+            f"{SECRET_TEXT} on day 300, {secret} and nothing else"  # not the first or last: those stand in statistics
+        )
         run.write("curate", "texts", pa.table({"text": texts, "lists": [[text] for text in texts]}))
         file = run.path("curate", "texts.parquet")
         artifact = {"corpus/train-00000-of-00001.parquet": file}
