@@ -1,7 +1,7 @@
 """Texts → embeddings as mteb asks for them; what a model has made of a text once is read from disk from then on.
 
 Embeddings are kept in fp32 (scores are those of mteb) by what made them: the model's revision and settings, the prompt, the text. So
-another metric, another task with the same passages and a killed run encode nothing twice. Texts of like length share a batch.
+another metric, another task with the same passages and a killed run encode nothing twice.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from medembed.errors import RunError
 from medembed.retrieval import kept, together
+from medembed.retrieval.batches import encoded
 from medembed.retrieval.embeddings import autocast, distinct_texts, precision_of
 from medembed.rows import content_id
 
@@ -31,7 +32,6 @@ Floats = np.ndarray[Any, np.dtype[np.float32]]
 Keys = np.ndarray[Any, np.dtype[np.uint64]]
 
 BLOCK = 256  # texts: what a kill may cost, and the share of a process
-CPU_TOKENS = 2048  # of a batch, padding included: what a layer makes of more leaves a core's cache
 FORM = ("batch_size", "show_progress_bar", "convert_to_numpy", "convert_to_tensor", "device")  # decide no number
 
 
@@ -99,14 +99,9 @@ class Work(NamedTuple):
         path = kept.place(self.cache, texts, "keys")
         if kept.read(path) is not None:
             return
-        encode = {"query": "encode_query", "document": "encode_document", "": "encode"}[self.side]
-        rows: list[Row] = [Row(np.empty(0, np.float32))] * len(texts)
+        method = {"query": "encode_query", "document": "encode_document", "": "encode"}[self.side]
         with autocast(precision_of(model)):
-            for batch in batches(token_counts(model, texts), self.batch_size, _budget(model)):
-                asked = {"batch_size": len(batch), "show_progress_bar": False, **self.settings}
-                made = getattr(model, encode)([texts[i] for i in batch], **asked)
-                for i, row in zip(batch, _rows(made), strict=True):
-                    rows[i] = row
+            rows = [_row(made) for made in encoded(model, method, texts, self.batch_size, **self.settings)]
         if not all(np.isfinite(row.values).all() for row in rows):
             raise RunError.of("the model gives embeddings that are not finite", mend="Choose another one.")
         kept.write(path.with_suffix(".rows"), _written(rows))
@@ -168,49 +163,18 @@ def keys_of(texts: Sequence[str]) -> Keys:
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
-# ---- batches ---------------------------------------------------------------------------------------------------------
-
-
-def batches(lengths: Sequence[int], batch_size: int, budget: int | None) -> Iterator[list[int]]:
-    """Positions of texts, longest first, in batches of `batch_size` at most that hold `budget` tokens at most, padding included."""
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    start = 0
-    while start < len(order):
-        longest = max(1, lengths[order[start]])
-        size = min(batch_size, max(1, budget // longest)) if budget else batch_size
-        yield order[start : start + size]
-        start += size
-
-
-def token_counts(model: "Encoder", texts: list[str]) -> list[int]:
-    """How many tokens the model sees of each text; a guess from its characters, where it has no tokenizer of the usual kind."""
-    from transformers import PreTrainedTokenizerBase
-
-    tokenizer, longest = getattr(model, "tokenizer", None), model.max_seq_length
-    if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        return [len(text) // 4 for text in texts]
-    found = tokenizer(texts, truncation=longest is not None, max_length=longest, verbose=False)["input_ids"]
-    return [len(ids) for ids in found]
-
-
-def _budget(model: "Encoder") -> int | None:
-    return CPU_TOKENS if model.device.type == "cpu" else None
-
-
 # ---- the form on disk ------------------------------------------------------------------------------------------------
 
 
-def _rows(made: Any) -> Iterator[Row]:
-    """What `encode` gave, text by text."""
+def _row(made: Any) -> Row:
+    """What `encode` gave for one text."""
     import torch
 
-    for each in made:
-        if isinstance(each, torch.Tensor) and each.is_sparse:
-            sparse = each.coalesce().cpu()
-            yield Row(sparse.values().float().numpy(), sparse.indices()[0].to(torch.int32).numpy(), sparse.shape[0])
-        else:
-            values = each.detach().float().cpu().numpy() if isinstance(each, torch.Tensor) else each
-            yield Row(np.asarray(values, np.float32))
+    if isinstance(made, torch.Tensor) and made.is_sparse:
+        sparse = made.coalesce().cpu()
+        return Row(sparse.values().float().numpy(), sparse.indices()[0].to(torch.int32).numpy(), sparse.shape[0])
+    values = made.detach().float().cpu().numpy() if isinstance(made, torch.Tensor) else made
+    return Row(np.asarray(values, np.float32))
 
 
 def _written(rows: list[Row]) -> bytes:

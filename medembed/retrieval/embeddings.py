@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from medembed.errors import RunError
 from medembed.retrieval import kept
+from medembed.retrieval.batches import encoded
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -97,9 +98,8 @@ def embedded(
     path = kept.place(cache, made_by, "f16")
     if (body := kept.read(path)) is not None:
         return np.frombuffer(body, np.float16).reshape(len(block), -1)
-    encoder = model.encode_query if side == "query" else model.encode_document
     with autocast(precision):
-        found = on_grid(encoder(block, batch_size=batch_size, show_progress_bar=False).astype(np.float32))
+        found = on_grid(np.stack(encoded(model, f"encode_{side}", block, batch_size)).astype(np.float32))
     kept.write(path, found.tobytes())
     return found
 

@@ -19,7 +19,7 @@ from medembed.models import Resolved
 from medembed.recipe import Evaluate, Model, Weights
 from medembed.tasks.registry import LocalTask
 from tests.fixtures.beir import JUDGMENTS, PASSAGES, QUERIES, write_beir
-from tests.fixtures.models import make_tiny_model
+from tests.fixtures.models import encoded_by, make_tiny_model
 
 TINY = Resolved("tiny", "0" * 40, "")
 
@@ -32,21 +32,6 @@ def model(tiny_model: Path) -> SentenceTransformer:
 @pytest.fixture
 def task(tmp_path: Path) -> str:
     return str(write_beir(tmp_path / "mine"))
-
-
-def encoded_by(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch, stop_at: str = "never") -> list[str]:
-    """Note every text that `model` encodes from now on; stop, as Ctrl-C does, at a text that holds `stop_at`."""
-    texts: list[str] = []
-    preprocess = model.preprocess
-
-    def noting(inputs: list[str], *args: Any, **kwargs: Any) -> Any:
-        texts.extend(inputs)
-        if any(stop_at in text for text in inputs):
-            raise KeyboardInterrupt
-        return preprocess(inputs, *args, **kwargs)
-
-    monkeypatch.setattr(model, "preprocess", noting)
-    return texts
 
 
 def scores_of(measurement: Measurement) -> dict[str, tuple[float, ...]]:

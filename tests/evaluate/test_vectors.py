@@ -4,14 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 
 from medembed.evaluate import vectors
-from medembed.evaluate.vectors import Remembering, batches
-from tests.evaluate.test_scores import encoded_by
-from tests.fixtures.models import WORDS
+from medembed.evaluate.vectors import Remembering
+from tests.fixtures.models import WORDS, encoded_by
 
 TEXTS = [" ".join(WORDS[n : n + 1 + n % 17]) for n in range(60)]
 
@@ -82,13 +79,3 @@ def test_a_damaged_block_is_made_again(model, tmp_path, monkeypatch, suffix) -> 
     texts = encoded_by(model, monkeypatch)
     assert kept(model, tmp_path).encode_document(TEXTS).tobytes() == first.tobytes()
     assert sorted(texts) == sorted(TEXTS)
-
-
-@given(st.lists(st.integers(0, 600), max_size=60), st.integers(1, 33), st.none() | st.integers(1, 2000))
-def test_batches_take_each_text_once_and_stay_within_size_and_budget(lengths, size, budget) -> None:
-    made = list(batches(lengths, size, budget))
-    assert sorted(i for batch in made for i in batch) == list(range(len(lengths)))
-    for batch in made:
-        longest = max(lengths[i] for i in batch)
-        assert len(batch) <= size
-        assert budget is None or len(batch) == 1 or longest * len(batch) <= budget

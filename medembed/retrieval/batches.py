@@ -1,0 +1,94 @@
+"""A block of texts → what a model makes of each, in batches of about one length; on a CPU one batch on each core.
+
+torch shares every batch among the cores, which wait for each other at every layer. With a batch each they do not, and numbers are the
+same on any number of cores.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from threading import Lock
+from typing import Any
+
+CPU_TOKENS = 1024  # of a batch, padding included: what a layer makes of it stays in a core's cache
+
+
+def encoded(model: Any, method: str, texts: list[str], batch_size: int, **settings: Any) -> list[Any]:
+    """What `method` of the model (`encode`, `encode_query`, `encode_document`) gives for each text, in the order of the texts."""
+    import torch
+
+    settings = {"show_progress_bar": False, **settings}
+    if not isinstance(model, torch.nn.Module) or model.device.type != "cpu":
+        return list(getattr(model, method)(texts, batch_size=batch_size, **settings))  # sorted by length there
+    parts = list(batches(token_counts(model, texts), batch_size, CPU_TOKENS))
+
+    def encode(twin: Any, part: list[int]) -> list[Any]:
+        return list(getattr(twin, method)([texts[i] for i in part], batch_size=len(part), **settings))
+
+    rows: list[Any] = [None] * len(texts)
+    for part, made in zip(parts, _on_each_core(model, encode, parts), strict=True):
+        for i, row in zip(part, made, strict=True):
+            rows[i] = row
+    return rows
+
+
+def batches(lengths: Sequence[int], batch_size: int, budget: int) -> Iterator[list[int]]:
+    """Positions of texts, longest first, in batches of `batch_size` at most that hold `budget` tokens at most, padding included."""
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    start = 0
+    while start < len(order):
+        longest = max(1, lengths[order[start]])
+        size = min(batch_size, max(1, budget // longest))
+        yield order[start : start + size]
+        start += size
+
+
+def token_counts(model: Any, texts: list[str]) -> list[int]:
+    """How many tokens the model sees of each text; a guess from its characters, where it has no tokenizer of the usual kind."""
+    from transformers import PreTrainedTokenizerBase
+
+    tokenizer, longest = getattr(model, "tokenizer", None), model.max_seq_length
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        return [len(text) // 4 for text in texts]
+    found = tokenizer(texts, truncation=longest is not None, max_length=longest, verbose=False)["input_ids"]
+    return [len(ids) for ids in found]
+
+
+def _on_each_core(model: Any, encode: Callable[[Any, list[int]], Any], parts: list[list[int]]) -> list[Any]:
+    """`encode(twin, part)` for each of `parts`, in their order; torch's threads are as they were afterwards."""
+    import torch
+
+    threads = torch.get_num_threads()
+    free: SimpleQueue[Any] = SimpleQueue()
+    for twin in _twins(model, min(threads, len(parts))):
+        free.put(twin)
+
+    def work(part: list[int]) -> Any:
+        twin = free.get()
+        try:
+            return encode(twin, part)
+        finally:
+            free.put(twin)
+
+    pool = ThreadPoolExecutor(free.qsize(), initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        return list(pool.map(work, parts))
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # the threads above have changed it for all that start after them
+
+
+def _twins(model: Any, number: int) -> list[Any]:
+    """So many models of one set of weights and one tokenizer: neither the library's modules nor tokenizers bear two threads at once."""
+    shared = [*model.parameters(), *model.buffers(), getattr(model, "tokenizer", None)]
+    preprocess, one_at_a_time = model.preprocess, Lock()
+
+    def preprocessed(*args: Any, **kwargs: Any) -> Any:
+        with one_at_a_time:
+            return preprocess(*args, **kwargs)
+
+    twins = [copy.deepcopy(model, {id(each): each for each in shared}) for _ in range(number)]
+    for twin in twins:
+        twin.preprocess = preprocessed
+    return twins
