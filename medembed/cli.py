@@ -161,6 +161,9 @@ def evaluate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Measure again, by the embeddings that are kept.")
     ] = False,
+    costs: Annotated[
+        bool, typer.Option("--costs", help="Of `--model`: its size and speed too, and its quality when stored smaller.")
+    ] = False,
     run_dir: RunDir = None,
 ) -> None:
     """Model → results of base and tuned on mteb tasks, the difference and the verdict; or of any one model by `--model`.
@@ -169,6 +172,7 @@ def evaluate(
     medembed evaluate recipes/quickstart/model.yaml
     medembed evaluate --model BAAI/bge-small-en-v1.5 --tasks ArguAna,NFCorpus
     medembed evaluate --model bm25 --tasks ./my-beir-folder
+    medembed evaluate --model ./my-model --tasks ./my-beir-folder --costs
     medembed evaluate --model org/MedEmbed-small-v1@v1.0.0 --benchmark "MTEB(Medical, v1)"
 
     Of `--model`, mteb's results files and the scores of every query are in runs/evaluate, or `--run-dir`.
@@ -183,7 +187,7 @@ def evaluate(
         raise InputError.of("takes `--tasks` or `--benchmark`, one of the two, and no recipe", "--model")
     from medembed.evaluate.alone import measure_alone, summary, tasks_of
 
-    measured = measure_alone(
+    found = measure_alone(
         model,
         tasks_of(benchmark) if benchmark else named,
         run_dir or Path("runs") / "evaluate",
@@ -191,8 +195,12 @@ def evaluate(
         batch_size=batch_size,
         allow_remote_code=allow_remote_code,
         again=overwrite,
+        costs=costs,
     )
-    echo(report.scores(f"{measured.model.name}@{measured.model.revision}", summary(measured)))
+    resolved = found.measured.model
+    echo(report.scores(f"{resolved.name}@{resolved.revision}", summary(found)))
+    if found.costs:
+        echo(report.costs(found.costs.facts, found.costs.speed))
 
 
 @app.command()

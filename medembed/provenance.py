@@ -22,6 +22,7 @@ from medembed.stages import stages_of
 from medembed.tasks import task_name
 
 FORMAT = 1
+PROVENANCE = "provenance.json"
 MODEL_LICENCE = "apache-2.0"  # of the weights, unless the recipe says otherwise
 ORIGINS = ("pairs", "corpus")  # the tables of a dataset whose sources are told
 LIBRARIES = (

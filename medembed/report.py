@@ -6,6 +6,7 @@ from medembed.run import Record, Run
 
 METRICS = {"ndcg_at_10": "nDCG@10", "mrr_at_10": "MRR@10", "recall_at_10": "Recall@10"}
 VERDICTS = {"WIN": "beats", "MARGINAL": "cannot be told from", "REGRESSION": "is worse than"}
+_ZERO_SHOT = {"zero-shot": "yes", "trained on": "no", "not known": "not known"}
 
 
 def line(record: Record, *, skipped: bool = False) -> str:
@@ -39,17 +40,46 @@ def results(record: Record) -> str:
 
 
 def scores(model: str, tasks: dict[str, dict[str, Any]]) -> str:
-    """What one model scores on each task (in points, hundredths), and its mean: `tasks` as `evaluate.alone.summary` gives them."""
-    wide = max(map(len, [*tasks, "mean over tasks"]))
+    """What one model scores on each task (in points, hundredths), and its means: `tasks` as `evaluate.alone.summary` gives them."""
+    wide = max(map(len, [*tasks, "mean of zero-shot tasks"]))
     lines = [model, f"{'':{wide}s}{'main':>8s}" + "".join(f"{name:>11s}" for name in METRICS.values())]
     for task, told in tasks.items():
         ranked = "".join(f"{100 * told[metric]:11.2f}" for metric in METRICS if metric in told)
-        size = f"   {told['queries']:,} queries, {told['passages']:,} passages" if ranked else ""
-        lines.append(f"{task:{wide}s}{100 * told['main']:8.2f}{ranked}{size}")
+        size = f"{told['queries']:,} queries, {told['passages']:,} passages, " if ranked else ""
+        lines.append(
+            f"{task:{wide}s}{100 * told['main']:8.2f}{ranked}   {size}zero-shot: {_ZERO_SHOT[told['zero_shot']]}"
+        )
+    main = {task: 100 * told["main"] for task, told in tasks.items()}
+    zero_shot = [main[task] for task in tasks if tasks[task]["zero_shot"] == "zero-shot"]
     if len(tasks) > 1:
-        mean = sum(told["main"] for told in tasks.values()) / len(tasks)
-        lines.append(f"{'mean over tasks':{wide}s}{100 * mean:8.2f}")
+        lines.append(f"{'mean over tasks':{wide}s}{sum(main.values()) / len(main):8.2f}")
+        lines.append(
+            f"{'mean of zero-shot tasks':{wide}s}"
+            + (f"{sum(zero_shot) / len(zero_shot):8.2f}" if zero_shot else "    none")
+        )
     return "\n".join(lines)
+
+
+def costs(facts: dict[str, Any], speed: dict[str, Any]) -> str:
+    """What one model costs: `evaluate.costs.Costs`, as far as it could be measured."""
+    lines = []
+    if parameters := facts.get("parameters"):
+        lines.append(
+            f"{parameters:,} parameters in {facts['weights_bytes'] / 2**20:,.0f} MiB, {facts['dimensions']} dimensions, {facts['vectors']}"
+        )
+    if speed:
+        rates = ", ".join(
+            f"{rate:,} embeddings/s in batches of {size}" for size, rate in speed["embeddings_per_second"].items()
+        )
+        lines.append(f"{rates} ({speed['device']})")
+    lines += [
+        f"index of {task}: {told['bytes'] / 2**20:,.1f} MiB in float32" for task, told in facts.get("index", {}).items()
+    ]
+    lines += [
+        f"{it['precision']:20s}{it['bytes']:6d} bytes a passage   nDCG@10 {100 * it['average']:.2f}"
+        for it in facts.get("compressed", [])
+    ]
+    return "\n" + "\n".join(lines or ["costs: not known of such a model"])
 
 
 def ending(runs: list[Run]) -> str:

@@ -16,9 +16,11 @@ from medembed.errors import InputError, all_told
 from medembed.evaluate.contestants import Contestant, contestants
 from medembed.evaluate.duels import MAIN, Duel, duel
 from medembed.evaluate.encoders import Named
+from medembed.evaluate.lineage import mteb_names
 from medembed.evaluate.pictures import draw_compressed
 from medembed.evaluate.scores import METRICS, Measured, measure
 from medembed.evaluate.zero_shot import tasks_of
+from medembed.provenance import manifest
 from medembed.recipe import Endpoint, Evaluate, ModelRecipe, is_local
 from medembed.run import Record, Run, read_json, sha256, write_json
 from medembed.tasks import beir, check_names, task_content, task_name
@@ -80,7 +82,10 @@ def work(recipe: ModelRecipe, run: Run) -> Record:
     main = _duel(base, tuned, recipe.evaluate)
     against = {other.name: _duel(other, tuned, recipe.evaluate) for other in others}
     run.write("evaluate", "scores", _side_by_side(base.measured, tuned.measured))
-    kept = {name: hashed for it in found for name, hashed in _keep_results(it.measured, run).items()}
+    told = {"tuned": _told_to_mteb(tuned, base, recipe, run)}
+    kept = {
+        name: hashed for it in found for name, hashed in _keep_results(it.measured, told.get(it.role, {}), run).items()
+    }
     kept |= _draw(found, run)
     sizes = {task: {"queries": len(it.scores), "passages": it.passages} for task, it in tuned.measured.tasks.items()}
     on_hub = _on_hub(recipe.evaluate)
@@ -157,14 +162,29 @@ def _side_by_side(base: Measured, tuned: Measured) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def _keep_results(measured: Measured, run: Run) -> dict[str, str]:
-    """Put mteb's results of a model into the stage's folder, without what differs from run to run; file → sha256."""
+def _told_to_mteb(tuned: Contestant, base: Contestant, recipe: ModelRecipe, run: Run) -> dict[str, Any]:
+    """What mteb's metadata of a model has room for, and cannot see in a folder of weights."""
+    made_of = manifest(recipe, run)
+    return {
+        "n_parameters": tuned.costs.facts["parameters"],
+        "license": made_of["license"],
+        "training_datasets": sorted({*made_of["training_datasets"], *mteb_names(made_of["training_datasets"])}),
+        "adapted_from": base.name,
+    }
+
+
+def _keep_results(measured: Measured, meta: dict[str, Any], run: Run) -> dict[str, str]:
+    """Put mteb's results of a model into the stage's folder, without what differs from run to run; file → sha256.
+
+    `meta`: what is told of the model besides.
+    """
     kept = {}
     for measurement in measured.tasks.values():
         for path in sorted(measurement.folder.glob("results/*/*/*.json")):
             result = read_json(path)
             target = run.path("evaluate", path.relative_to(measurement.folder).as_posix())
-            write_json(target, result | {key: None for key in VOLATILE if key in result})
+            more = meta if path.name == "model_meta.json" else {key: None for key in VOLATILE if key in result}
+            write_json(target, result | more)
             kept[target.relative_to(run.path("evaluate")).as_posix()] = sha256(target)
     return kept
 

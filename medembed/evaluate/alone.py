@@ -5,6 +5,7 @@
 """
 
 import shutil
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -15,10 +16,21 @@ import numpy as np
 
 from medembed.errors import Fault, InputError, all_told
 from medembed.evaluate import encoders
-from medembed.evaluate.scores import METRICS, Measured, Measurement, measure, missing
+from medembed.evaluate.costs import Costs, costs_of
+from medembed.evaluate.scores import METRICS, Measured, Measurement, encoder_of, measure, missing
+from medembed.evaluate.zero_shot import States
 from medembed.recipe import Evaluate, is_local
 from medembed.run import no_space_is_told, read_json, replacing
 from medembed.tasks import beir, check_names
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A model by itself: its scores, whether it may have been trained on the data of each task, and its costs if they were asked for."""
+
+    measured: Measured
+    states: States
+    costs: Costs | None
 
 
 def tasks_of(benchmark: str) -> list[str]:
@@ -46,7 +58,8 @@ def measure_alone(
     batch_size: int,
     allow_remote_code: bool = False,
     again: bool = False,
-) -> Measured:
+    costs: bool = False,
+) -> Alone:
     """Measure the model that `name` stands for on `tasks`; only what is not in `folder` already, unless `again`.
 
     Everything that can be found wrong is, before a text is encoded.
@@ -68,18 +81,21 @@ def measure_alone(
             measured = measure(model, resolved, evaluate, folder / "measured", again=again)
             for measurement in measured.tasks.values():
                 _publish(measurement, folder)
+            states = encoders.states_of(model, resolved, evaluate.tasks, languages)
+            told = costs_of(encoder_of(model, resolved, evaluate, folder / "measured"), evaluate, []) if costs else None
     except filelock.Timeout as error:
         raise InputError.of("another medembed process works in this folder", str(folder)) from error
-    return measured
+    return Alone(measured, states, told)
 
 
-def summary(measured: Measured) -> dict[str, dict[str, Any]]:
-    """task → `main` (its main score, 0 to 1), the metrics of tasks that rank, and how many queries and passages they have."""
+def summary(found: Alone) -> dict[str, dict[str, Any]]:
+    """task → `main` (its main score, 0 to 1), the metrics of tasks that rank, how many queries and passages they have, and `zero_shot`."""
     told: dict[str, dict[str, Any]] = {}
-    for task, measurement in measured.tasks.items():
+    for task, measurement in found.measured.tasks.items():
         scores = read_json(measurement.results())["scores"]
         main = float(np.mean([part["main_score"] for split in scores.values() for part in split]))
         told[task] = {"main": main, "queries": len(measurement.scores), "passages": measurement.passages}
+        told[task]["zero_shot"] = found.states[task]
         if parts := measurement.parts:
             told[task] |= dict(zip(METRICS, np.mean([part.mean(axis=0) for part in parts], axis=0), strict=True))
     return told

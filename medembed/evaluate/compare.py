@@ -5,7 +5,7 @@ encoded, and queries are told by their ids alone.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from medembed.errors import Fault, InputError
 from medembed.evaluate.duels import MAIN, Change, Duel, cells, duel, head_to_head
 from medembed.evaluate.scores import Measured, Measurement
 from medembed.evaluate.statistics import Comparison
+from medembed.evaluate.zero_shot import tasks_of
 from medembed.models import Resolved
 from medembed.recipe import Evaluate, is_local
 from medembed.report import METRICS, VERDICTS
@@ -36,7 +37,7 @@ class Findings:
         return asdict(self)
 
 
-def compare_named(names: list[str], places: Iterable[Path]) -> Findings:
+def compare_named(names: list[str], places: list[Path]) -> Findings:
     """Compare models that are named by a folder, or by a name that a model has in one of the folders or `places`.
 
     Raises:
@@ -44,11 +45,26 @@ def compare_named(names: list[str], places: Iterable[Path]) -> Findings:
     """
     models = _unlike(_found(names, places))
     first, *others = models
+    zero_shot = _zero_shot([*map(Path, filter(_means_folder, names)), *places])
     return Findings(
         models={it.model.name: it.model.revision for it in models},
-        duels=[duel(first, other, RESAMPLES, SEED) for other in others],
+        duels=[
+            duel(first, other, RESAMPLES, SEED, sorted(zero_shot(first.model) & zero_shot(other.model)))
+            for other in others
+        ],
         head_to_head=head_to_head({it.model.name: cells(it) for it in models}),
     )
+
+
+def _zero_shot(folders: list[Path]) -> Callable[[Resolved], set[str]]:
+    """model → the tasks that are zero-shot for it, as run folders among `folders` tell; elsewhere nobody has looked."""
+    records = [path for folder in folders if (path := folder / "evaluate" / "record.json").exists()]
+    told = {
+        (it["name"], it["revision"]): set(tasks_of(it["zero_shot"]))
+        for path in records
+        for it in read_json(path)["facts"]["models"]
+    }
+    return lambda model: told.get((model.name.partition("@")[0], model.revision), set())
 
 
 # ---- which models are meant -------------------------------------------------------------------------------------------
@@ -152,7 +168,12 @@ def _measurements(folder: Path) -> list[Path]:
     """The folders that `measure` wrote, oldest first: those of a run folder, those in `folder`, or itself."""
     within = folder / "measured" if (folder / "measured").is_dir() else folder
     places = [within, *(path for path in within.iterdir() if path.is_dir() and not path.name.startswith("."))]
-    scored = [it for it in places if (it / "scores.parquet").exists() and (it / "results").is_dir()]
+    measured = [it for it in places if (it / "results").is_dir()]
+    scored = [it for it in measured if (it / "scores.parquet").exists()]
+    for it in (it for it in measured if it not in scored):
+        log.info(
+            "compare: %s has no scores by query (a task that does not rank): left out", Measurement.read(it).results()
+        )
     return sorted(scored, key=lambda it: ((it / "scores.parquet").stat().st_mtime_ns, it.name))
 
 
@@ -175,6 +196,9 @@ def _scores(found: Duel) -> Iterator[str]:
         yield from (_row(task, METRICS[metric], it) for metric, it in metrics.items())
     if len(found.tasks) > 1:
         yield from (_row("mean", METRICS[metric], it) for metric, it in found.average.items())
+        yield from (
+            _row("mean of zero-shot tasks", METRICS[it], each) for it, each in (found.zero_shot_average or {}).items()
+        )
 
 
 def _row(task: str, metric: str, it: Comparison) -> str:

@@ -12,15 +12,15 @@ from medembed import models
 from medembed.errors import InputError, all_told
 from medembed.evaluate.costs import Costs, costs_of
 from medembed.evaluate.duels import MAIN
-from medembed.evaluate.encoders import Named, find
+from medembed.evaluate.encoders import Named, find, states_of
 from medembed.evaluate.endpoints import Elsewhere
+from medembed.evaluate.lineage import by_manifest, by_registry
 from medembed.evaluate.scores import METRICS, Measured, encoder_of, measure
-from medembed.evaluate.zero_shot import States, declared, of_both, of_data, share, tasks_of
+from medembed.evaluate.zero_shot import States, share, tasks_of
 from medembed.models import Resolved
 from medembed.provenance import manifest
-from medembed.recipe import Endpoint, Model, ModelRecipe, is_local
+from medembed.recipe import Endpoint, Model, ModelRecipe
 from medembed.run import Run
-from medembed.tasks import task_name
 
 Role = Literal["base", "tuned", "compared"]
 
@@ -78,14 +78,14 @@ def contestants(recipe: ModelRecipe, run: Run) -> list[Contestant]:
     """Measure all models that were not measured before: base, tuned, then the others in the recipe's order."""
     tuned = Model(model=str(run.path("train", "model").absolute()))  # as it was saved: its own prompts and max length
     base = models.resolve(recipe.base)
-    base_states = _declared(base.name, recipe)
-    tuned_states = of_both(base_states, _of_our_data(recipe, run))
+    tasks, languages = recipe.evaluate.tasks, recipe.evaluate.languages
+    tuned_states = by_manifest(manifest(recipe, run), tasks, languages)
     contestant = partial(_contestant, recipe=recipe, run=run)
     return [
-        contestant("base", Named(recipe.base), base, base_states),
+        contestant("base", Named(recipe.base), base, by_registry(base.name, tasks)),
         contestant("tuned", Named(tuned), replace(models.resolve(tuned), name=recipe.name), tuned_states),
         *(
-            contestant("compared", model, resolved, _declared(resolved.name, recipe))
+            contestant("compared", model, resolved, states_of(model, resolved, tasks, languages))
             for model, resolved in (_peer(each, recipe.evaluate.batch_size) for each in recipe.evaluate.compare)
         ),
     ]
@@ -112,37 +112,6 @@ def _peer(peer: Model | Endpoint, batch_size: int) -> tuple[Any, Resolved]:
 
 def _resolved(peer: Model | Endpoint, batch_size: int) -> Resolved:
     return _peer(peer, batch_size)[1]
-
-
-# ---- what they may have been trained on -------------------------------------------------------------------------------
-
-
-def _declared(name: str, recipe: ModelRecipe) -> States:
-    """The states of a model that mteb may know, by what is declared there; of local tasks nothing is declared anywhere."""
-    from mteb.models.model_implementations import MODEL_REGISTRY
-
-    meta = MODEL_REGISTRY.get(name)
-    of_mteb = [task for task in recipe.evaluate.tasks if not is_local(task)]
-    known = declared(of_mteb, meta.get_training_datasets() if meta else None)
-    return {task_name(task): known.get(task, "not known") for task in recipe.evaluate.tasks}
-
-
-def _of_our_data(recipe: ModelRecipe, run: Run) -> States:
-    """The states of the data that was trained on here: by its names, and by the decontamination report of its manifest."""
-    from medembed.tasks import registry
-
-    told = manifest(recipe, run)
-    data = {
-        task_name(task): registry.find(task, recipe.evaluate.languages).metadata.dataset
-        for task in recipe.evaluate.tasks
-    }
-    # A report on other data that had the same name tells nothing.
-    reports = {
-        task: report
-        for task, report in told["decontamination"].items()
-        if task in data and report.get("revision") == data[task]["revision"]
-    }
-    return of_data({task: str(it["path"]) for task, it in data.items()}, told["training_datasets"], reports)
 
 
 def _mean(scores: list[float]) -> float:

@@ -38,7 +38,8 @@ def costs_of(encoder: Any, evaluate: Evaluate, cut: list[int]) -> Costs:
     """
     from medembed.tasks import registry
 
-    model = encoder.model.plain if isinstance(encoder.model, Remembering) else encoder.model
+    model: Any = getattr(encoder, "model", None)  # BM25 has none
+    model = model.plain if isinstance(model, Remembering) else model
     served = isinstance(model, EndpointModel)
     if not served and not efficiency.is_known(model):
         return Costs({}, {}, {})

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from medembed import models
 from medembed.errors import InputError
-from medembed.evaluate.endpoints import Elsewhere, EndpointModel
+from medembed.evaluate.endpoints import UNSTATED, Elsewhere, EndpointModel
+from medembed.evaluate.lineage import by_manifest, by_registry
 from medembed.evaluate.vectors import Remembering
+from medembed.evaluate.zero_shot import States
 from medembed.models import Resolved
+from medembed.provenance import PROVENANCE
 from medembed.recipe import Endpoint, Model, is_local
 from medembed.rows import content_id
 from medembed.run import sha256
@@ -156,6 +159,16 @@ def _refuse_own_code(model: Model, resolved: Resolved, *, allow_remote_code: boo
         raise InputError.of(what, model.model, _ALLOW)
 
 
+def states_of(model: Any, resolved: Resolved, tasks: list[str], languages: list[str]) -> States:
+    """Whether a model as `find` gives it may have been trained on the tasks: by the manifest that it carries, else by mteb's registry.
+
+    Raises:
+        InputError: its files cannot be had.
+    """
+    told = _json(model.model, resolved, PROVENANCE) if isinstance(model, Named) else None
+    return by_manifest(told, tasks, languages) if isinstance(told, dict) else by_registry(resolved.name, tasks)
+
+
 def own_code(model: Model, resolved: Resolved) -> str | None:
     """The file of a model that asks for code from its repository, where one does.
 
@@ -236,7 +249,8 @@ def as_mteb(
     wrapped.mteb_model_meta = wrapped.mteb_model_meta.model_copy(update=identity)
     inner = getattr(wrapped, "model", None)
     if hasattr(inner, "encode_document") and hasattr(inner, "max_seq_length"):
-        made_by = [resolved.name, resolved.revision, settings_of(inner), named.settings if named else None]
+        revision = resolved.path if resolved.revision == UNSTATED else resolved.revision
+        made_by = [resolved.name, revision, settings_of(inner), named.settings if named else None]
         at_once = inner.at_once if isinstance(inner, EndpointModel) else batch_size
         wrapped.model = Remembering(inner, made_by, named, cache, at_once)
     return wrapped

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from medembed.evaluate.encoders import Named, Ranker, Registered, as_mteb, settings_of
-from medembed.evaluate.endpoints import Elsewhere
+from medembed.evaluate.endpoints import UNSTATED, Elsewhere
 from medembed.models import Resolved
 from medembed.recipe import Evaluate
 from medembed.rows import content_id
@@ -138,8 +138,9 @@ def _key(model: Any, resolved: Resolved, task: str, evaluate: Evaluate) -> str:
     The model's revision is a commit or the hash of its weights; max length, prompts and modules are not in the weights.
     """
     encoding = model.settings if hasattr(model, "settings") else settings_of(model)
+    where = [resolved.path] if resolved.revision == UNSTATED else []  # nothing else tells two servers apart
     task_is = [task_name(task), task_content(task), evaluate.languages, version("mteb"), SCORES.names]
-    return content_id(json.dumps([resolved.name, resolved.revision, encoding, task_is]))
+    return content_id(json.dumps([resolved.name, resolved.revision, encoding, task_is, *where]))
 
 
 def encoder_of(model: Any, resolved: Resolved, evaluate: Evaluate, folder: Path) -> Any:

@@ -4,6 +4,7 @@
 nobody has declared or checked is `not known`, and counts as zero-shot nowhere.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
@@ -23,18 +24,20 @@ def declared(tasks: Iterable[str], training_datasets: Collection[str] | None) ->
 
 
 def of_data(
-    datasets: Mapping[str, str], training_datasets: Iterable[str], decontamination: Mapping[str, Mapping[str, Any]]
+    datasets: Mapping[str, Iterable[str]],
+    training_datasets: Iterable[str],
+    decontamination: Mapping[str, Mapping[str, Any]],
 ) -> States:
     """The states by our own manifest.
 
-    `datasets` says for each task the repository or folder that its data comes from. A task is trained on when a training set is called
-    as the task or its data is, in whatever organisation; else zero-shot when the texts of the task were looked for in the training data
-    and removed (`provenance.decontamination`).
+    `datasets` says for each task what else its data is called: its repository or folder, the task that it is a translation of. A task
+    is trained on when a training set is called so, in whatever organisation; else zero-shot when the texts of the task were looked for
+    in the training data and removed (`provenance.decontamination`).
     """
-    names = {_plain(name) for name in training_datasets}
+    trained_on = {plain(name) for name in training_datasets}
     states: States = {}
-    for task, dataset in datasets.items():
-        if {_plain(task), _plain(dataset)} & names:
+    for task, names in datasets.items():
+        if trained_on.intersection(map(plain, (task, *names))):
             states[task] = "trained on"
         else:
             checked = decontamination.get(task, {}).get("state") == "decontaminated"
@@ -62,6 +65,6 @@ def share(states: Mapping[str, State]) -> float | None:
     return round(100 * len(tasks_of(states)) / len(states), 1)
 
 
-def _plain(name: str) -> str:
-    """The last part of a name, for comparison: `mteb/NFCorpus` and `BeIR/nfcorpus` are one."""
-    return name.rstrip("/").rpartition("/")[2].casefold()
+def plain(name: str) -> str:
+    """The last part of a name, for comparison: `mteb/trec-covid` and `BeIR/TRECCOVID` are one."""
+    return re.sub(r"[\W_]", "", name.rstrip("/").rpartition("/")[2].casefold())

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medembed.errors import InputError
+from medembed.evaluate.zero_shot import plain
 from medembed.leaderboard.tasks import TASKS
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,11 @@ def read(folders: list[Path]) -> Found:
 
 
 def trained_on(datasets: set[str]) -> tuple[str, ...]:
-    return tuple(task for task in TASKS if task in datasets)
+    """The leaderboard's tasks whose data, or what that was adapted from, is among `datasets`, in whatever organisation."""
+    names = set(map(plain, datasets))
+    return tuple(
+        task.name for task in TASKS.values() if names & {plain(task.name), plain(task.adapted_from or task.name)}
+    )
 
 
 def _revisions(folder: Path) -> Iterator[Path]:

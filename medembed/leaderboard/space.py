@@ -8,6 +8,7 @@ from medembed import __version__
 from medembed.commit import commit
 from medembed.errors import InputError
 from medembed.leaderboard.page import is_page
+from medembed.provenance import PROVENANCE
 from medembed.publish import gates, hub, push
 
 NAME = "medical-leaderboard"
@@ -50,8 +51,8 @@ def _artifact(page: Path) -> push.Artifact:
         "kind": "space",
         "name": NAME,
         "medembed": {"version": __version__, "commit": commit()},
-        "files": sorted([push.PROVENANCE, *files]),
+        "files": sorted([PROVENANCE, *files]),
     }
-    artifact: push.Artifact = {**files, push.PROVENANCE: (json.dumps(manifest, indent=2) + "\n").encode()}
+    artifact: push.Artifact = {**files, PROVENANCE: (json.dumps(manifest, indent=2) + "\n").encode()}
     gates.holds_what_is_expected("space", artifact)
     return artifact

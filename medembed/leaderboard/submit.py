@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from medembed import models
 from medembed.errors import Fault, InputError, RunError
-from medembed.evaluate.zero_shot import of_data, tasks_of
+from medembed.evaluate.lineage import mteb_names
 from medembed.provenance import manifest
 from medembed.recipe import Model, ModelRecipe, Recipe, is_local
 from medembed.run import Run, replacing
@@ -39,7 +39,7 @@ def submit(recipe: Recipe, run: Run, results: Path | None, revision: str | None,
         raise InputError.of("is no model that is published to the Hub: there is no `publish.repo`", recipe.name)
     name, commit = recipe.publish.repo, revision or _published(run)
     place = Path("results") / name.replace("/", "__") / commit
-    found = _results((results or run.path("evaluate")).resolve(), place)
+    found = _results((results / place if results else _measured_before(run, commit)).resolve())
     meta = _meta(recipe, run, name, commit)
     code = to / "mteb/mteb/models/model_implementations" / f"{_identifier(name.partition('/')[0])}_models.py"
     files = {code: _module(meta)}
@@ -73,8 +73,20 @@ def _published(run: Run) -> str:
     return commit
 
 
-def _results(folder: Path, place: Path) -> "list[TaskResult]":
-    """The results of the model at its revision, each whole and of a task that mteb has, on that task's data.
+def _measured_before(run: Run, commit: str) -> Path:
+    """The results of the run's model, measured before it was published: of the same weights, which then stood at `commit`."""
+    if commit != _published(run):
+        what, mend = f"{commit} was not published from here", "Say by `--results` where its results are."
+        raise InputError.of(what, str(run.folder), mend)
+    tuned = run.finished("evaluate").facts["tuned"]
+    if not models.weights_hash(run.path("publish", "repo")).startswith(tuned["revision"]):
+        what = "the results are those of another model than was published"
+        raise InputError.of(what, str(run.folder), "Run `medembed publish` with the recipe first.")
+    return run.path("evaluate", f"results/local__{tuned['name']}/{tuned['revision']}")
+
+
+def _results(folder: Path) -> "list[TaskResult]":
+    """The results in a folder, each whole and of a task that mteb has, on that task's data.
 
     Raises:
         InputError: with all that is wrong in all of them.
@@ -83,7 +95,7 @@ def _results(folder: Path, place: Path) -> "list[TaskResult]":
     from mteb.get_tasks import TASK_LIST
     from mteb.results import TaskResult
 
-    paths = sorted(path for path in (folder / place).glob("*.json") if path.name != "model_meta.json")
+    paths = sorted(path for path in folder.glob("*.json") if path.name != "model_meta.json")
     names = {task.metadata.name for task in TASK_LIST}
     if ours := [path.stem for path in paths if path.stem not in names]:
         log.info("leaderboard: not submitted, since mteb does not have them: %s", ", ".join(ours))
@@ -109,7 +121,7 @@ def _results(folder: Path, place: Path) -> "list[TaskResult]":
         raise InputError(*faults)
     if not found:
         mend = "Evaluate what was published: the model at its commit, on mteb's own tasks."
-        raise InputError.of("holds no results of mteb's tasks", str(folder / place), mend)
+        raise InputError.of("holds no results of mteb's tasks", str(folder), mend)
     return found
 
 
@@ -141,19 +153,11 @@ def _meta(recipe: ModelRecipe, run: Run, name: str, commit: str) -> "ModelMeta":
         "public_training_data": _public(recipe),
         "reference": f"https://huggingface.co/{name}",
         "use_instructions": any(model.prompts.values()),
-        "training_datasets": set(made_of["training_datasets"]) | _trained_on(made_of["training_datasets"]),
+        "training_datasets": set(made_of["training_datasets"]) | mteb_names(made_of["training_datasets"]),
         "adapted_from": base,
     }
     # Through its validators: what mteb would refuse is refused here.
     return ModelMeta.model_validate(meta.model_dump() | declared)
-
-
-def _trained_on(datasets: list[str]) -> set[str]:
-    """The tasks of mteb that are made of these data sets: mteb compares the names of tasks."""
-    from mteb.get_tasks import TASK_LIST
-
-    paths = {task.metadata.name: str(task.metadata.dataset["path"]) for task in TASK_LIST}
-    return set(tasks_of(of_data(paths, datasets, {}), "trained on"))
 
 
 def _public(recipe: ModelRecipe) -> str | None:

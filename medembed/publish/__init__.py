@@ -13,7 +13,7 @@ from typing import Any
 
 from medembed import export, models
 from medembed.errors import InputError
-from medembed.provenance import manifest
+from medembed.provenance import PROVENANCE, manifest
 from medembed.publish import cards, gates, hub, proof, push
 from medembed.recipe import DatasetRecipe, ModelRecipe, Recipe
 from medembed.run import Record, Run, sha256
@@ -45,7 +45,7 @@ def work(recipe: Recipe, run: Run) -> Record:
     record.facts["where"] = f"{recipe.publish.repo}@{commit}" if commit else recipe.publish.folder
     record.facts["tag"] = recipe.publish.tag
     record.facts["files"] = {path: file.stat().st_size for path, file in push.files_of(folder).items()}
-    record.outputs = {f"repo/{path}": sha256(folder / path) for path in artifact if path != push.PROVENANCE}
+    record.outputs = {f"repo/{path}": sha256(folder / path) for path in artifact if path != PROVENANCE}
     if commit is None:  # so that the stage is not done once somebody has removed the published folder
         record.outputs |= {str(_target(recipe) / path): sha256(folder / path) for path in artifact}
     return record
@@ -123,9 +123,9 @@ def contents(recipe: Recipe, run: Run) -> dict[str, Path | bytes]:
             for config, splits in tables.items()
             for split, path in splits.items()
         }
-    made_of["files"] = sorted(["README.md", push.PROVENANCE, *files])
+    made_of["files"] = sorted(["README.md", PROVENANCE, *files])
     told = json.dumps(made_of, indent=2, ensure_ascii=False) + "\n"
-    artifact = {"README.md": card.encode(), push.PROVENANCE: told.encode(), **files}
+    artifact = {"README.md": card.encode(), PROVENANCE: told.encode(), **files}
     gates.holds_what_is_expected(recipe.kind, artifact)
     return artifact
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from medembed.errors import InputError, RunError
 from medembed.hub import Kind, in_words, may_pass, told, writer
+from medembed.provenance import PROVENANCE
 from medembed.publish.push import (
-    PROVENANCE,
     Artifact,
     Delivered,
     Stored,

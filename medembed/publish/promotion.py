@@ -11,7 +11,7 @@ from typing import Any
 
 from medembed.errors import InputError, RunError
 from medembed.evaluate.alone import measure_alone, summary
-from medembed.provenance import said_by, within
+from medembed.provenance import PROVENANCE, said_by, within
 from medembed.publish import gates, hub, place_of, proof, push
 from medembed.recipe import DatasetRecipe, ModelRecipe, Recipe
 from medembed.tasks import task_name
@@ -39,7 +39,7 @@ def promote(recipe: Recipe, *, only_try: bool = False) -> Promoted:
     place, commit = _named(recipe)
     with tempfile.TemporaryDirectory() as scratch, hub.fetched(place, commit, Path(scratch)) as (delivered, folder):
         artifact = push.files_of(folder)
-        manifest: Any = push.parsed(artifact[push.PROVENANCE].read_bytes()) if push.PROVENANCE in artifact else None
+        manifest: Any = push.parsed(artifact[PROVENANCE].read_bytes()) if PROVENANCE in artifact else None
         _made_by(recipe, manifest, f"{place.repo}@{commit}")
         gates.judge(recipe, manifest)
         gates.holds_what_is_expected(recipe.kind, artifact)

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from medembed.errors import InputError, RunError
+from medembed.provenance import PROVENANCE
 from medembed.run import sha256
 
 Artifact = Mapping[str, Path | bytes]
 """Path in the repository → the file, or its content."""
-
-PROVENANCE = "provenance.json"
 
 
 @dataclass(frozen=True)

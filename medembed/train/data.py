@@ -18,7 +18,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from medembed.errors import InputError
-from medembed.provenance import manifest
+from medembed.provenance import PROVENANCE, manifest
 from medembed.recipe import Data, is_local
 from medembed.recipe_file import load as load_recipe
 from medembed.rows import Reject
@@ -140,7 +140,7 @@ def _on_the_hub(data: Data) -> Found:
 
     where = f"{data.dataset}@{data.revision or 'main'}"
     try:
-        wanted = [f"{data.config}/{split}-*.parquet" for split in ("train", "dev")] + ["provenance.json"]
+        wanted = [f"{data.config}/{split}-*.parquet" for split in ("train", "dev")] + [PROVENANCE]
         folder = Path(
             snapshot_download(data.dataset, repo_type="dataset", revision=data.revision, allow_patterns=wanted)
         )
@@ -171,7 +171,7 @@ def _hash(files: list[Path]) -> str:
 
 
 def _provenance(folder: Path) -> dict[str, Any] | None:
-    path = folder / "provenance.json"
+    path = folder / PROVENANCE
     return read_json(path) if path.exists() else None
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 
+from medembed import report
 from medembed.errors import InputError
 from medembed.evaluate.alone import measure_alone, summary, tasks_of
 from medembed.evaluate.encoders import find
@@ -78,6 +79,29 @@ def test_late_interaction_and_sparse_models_too_also_from_kept_embeddings(tiny_m
         assert blocks == {path: path.stat().st_mtime_ns for path in out.rglob("*.rows")}
 
 
+def test_each_task_is_told_with_whether_its_data_may_have_been_trained_on(tiny_model, task, tmp_path) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    found = measured(str(model), task, tmp_path / "out")
+    assert summary(found)["mine"]["zero_shot"] == "not known"
+    assert "zero-shot: not known" in report.scores("model", summary(found))
+    (model / "provenance.json").write_text(json.dumps({"training_datasets": ["somebody/mine"]}))
+    found = measured(str(model), task, tmp_path / "out")
+    assert summary(found)["mine"]["zero_shot"] == "trained on"
+    assert "zero-shot: no" in report.scores("model", summary(found))
+
+
+def test_what_a_model_costs_is_told_on_request(tiny_model, task, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("medembed.evaluate.efficiency.SECONDS", 0)
+    found = measured(str(tiny_model), task, tmp_path / "out", costs=True)
+    told = report.costs(found.costs.facts, found.costs.speed)
+    assert "32 dimensions, one a text" in told and "embeddings/s in batches of 32" in told
+    quality = {it["precision"]: it["average"] for it in found.costs.facts["compressed"]}
+    assert quality["float32"] == pytest.approx(summary(found)["mine"]["ndcg_at_10"], abs=1e-4)
+    assert f"binary, rescored         4 bytes a passage   nDCG@10 {100 * quality['binary, rescored']:.2f}" in told
+    of_bm25 = measured("bm25", task, tmp_path / "out", costs=True).costs
+    assert "not known of such a model" in report.costs(of_bm25.facts, of_bm25.speed)
+
+
 def test_bm25_is_measured_by_the_same_command(task, tmp_path) -> None:
     found = summary(measured("bm25", task, tmp_path / "out"))["mine"]
     assert found["ndcg_at_10"] > 0.5  # the queries share words with their passages
@@ -119,11 +143,11 @@ def test_what_stands_is_told_without_loading_a_model_or_mteb(tiny_model, task, t
 
 def test_changed_settings_of_a_local_model_are_another_measurement(tiny_model, task, tmp_path) -> None:
     model = shutil.copytree(tiny_model, tmp_path / "model-of-mine")
-    before = measured(str(model), task, tmp_path / "out").tasks["mine"]
+    before = measured(str(model), task, tmp_path / "out").measured.tasks["mine"]
     config = json.loads((model / "config_sentence_transformers.json").read_text())
     config["prompts"] = {"query": "fever antibiotic ", "document": ""}
     (model / "config_sentence_transformers.json").write_text(json.dumps(config))
-    after = measured(str(model), task, tmp_path / "out").tasks["mine"]
+    after = measured(str(model), task, tmp_path / "out").measured.tasks["mine"]
     assert not np.array_equal(before.scores["ndcg_at_10"], after.scores["ndcg_at_10"])
 
 

@@ -1,6 +1,7 @@
 """Models that were measured before, side by side: which are meant, what is told of them, and that nothing is encoded for it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,32 @@ def test_the_queries_that_changed_most_are_told_by_their_ids(recipe, run_folder)
     assert (wins, losses) == (sum(np.array(rising) > 0), sum(np.array(rising) < 0))
     assert duel.average["ndcg_at_10"].wins == wins
     assert wins + losses > 0
+
+
+def test_the_mean_over_zero_shot_tasks_is_told_where_the_run_knows_them(recipe, run_folder, tmp_path) -> None:
+    known = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    path = known / "evaluate" / "record.json"
+    record = json.loads(path.read_text())
+    for it in record["facts"]["models"]:
+        it["zero_shot"] = {"first": "zero-shot", "second": "trained on"}
+    path.write_text(json.dumps(record))
+    (duel,) = compare_named([base_name(recipe), str(known)], [known]).duels
+    zero_shot, first = duel.zero_shot_average["ndcg_at_10"], duel.tasks["first"]["ndcg_at_10"]
+    assert (zero_shot.base, zero_shot.tuned) == (first.base, first.tuned)
+    assert zero_shot.tuned != duel.average["ndcg_at_10"].tuned
+    assert "mean of zero-shot tasks" in markdown(compare_named([base_name(recipe), str(known)], [known]))
+    (unknown,) = compare_named([base_name(recipe), str(run_folder)], []).duels
+    assert unknown.zero_shot_average is None
+
+
+def test_a_task_that_does_not_rank_is_left_out_and_told(run_folder, tmp_path, caplog) -> None:
+    known = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    (scores, *_) = sorted(known.glob("measured/*/scores.parquet"))
+    scores.unlink()
+    with caplog.at_level("INFO", "medembed"):
+        found = measured_in(known)
+    assert sum(len(it.tasks) for it in found) == 3
+    assert "does not rank" in caplog.text
 
 
 def test_no_text_is_told(recipe, run_folder, measurements) -> None:

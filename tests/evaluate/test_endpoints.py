@@ -8,6 +8,7 @@ import pytest
 
 from medembed.errors import InputError, RunError
 from medembed.evaluate import encoders
+from medembed.evaluate.alone import measure_alone
 from medembed.evaluate.endpoints import CONCURRENCY, Elsewhere, EndpointModel
 from medembed.recipe import Endpoint, Evaluate, Model
 from medembed.tasks import registry
@@ -205,6 +206,17 @@ def test_a_url_names_a_model_on_the_command_line() -> None:
         assert len(model.encoder().encode_query(TEXTS[:2])) == 2
     with pytest.raises(InputError, match="is no URL of an endpoint"):
         encoders.find("http://user:key@host", allow_remote_code=False)
+
+
+def test_one_name_behind_two_servers_is_measured_twice_unless_both_tell_the_same_revision(tmp_path) -> None:
+    task = str(write_beir(tmp_path / "mine"))
+    for kind, measured in (("openai", 2), ("tei", 1)):
+        asked = []
+        for dimensions in (32, 64):
+            with EmbeddingServer(kind=kind, dimensions=dimensions) as server:
+                measure_alone(server.url, [task], tmp_path / kind, languages=["eng"], batch_size=8)
+                asked.append(len(server.texts))
+        assert [texts > 0 for texts in asked] == [number < measured for number in range(2)]
 
 
 def test_a_recipe_names_models_and_endpoints_side_by_side() -> None:

@@ -3,18 +3,21 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import mteb
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from sentence_transformers import SentenceTransformer
 
 from medembed import stages
 from medembed.errors import InputError
 from medembed.evaluate import baseline, inputs
-from medembed.evaluate.contestants import _of_our_data, check_peers
-from medembed.run import Record, Run, sha256
+from medembed.evaluate.contestants import check_peers
+from medembed.evaluate.lineage import _of_data
+from medembed.run import Record, Run, sha256, write_json
 from medembed.tasks.beir import content_hash
 from tests.evaluate.runs import model_recipe, trained
 from tests.fixtures.beir import PASSAGES, write_beir
@@ -127,16 +130,28 @@ def test_a_model_against_itself_is_marginal(tiny_model, tasks, tmp_path) -> None
     assert record.facts["verdict"] == "MARGINAL"
 
 
-def test_a_decontamination_report_counts_for_the_data_that_it_was_made_with(
-    tiny_model, tasks, tmp_path, monkeypatch
-) -> None:
-    recipe = model_recipe(tiny_model, tasks[:1])
-    run, task = trained(recipe, tmp_path / "run", tiny_model), Path(tasks[0])
+def test_a_decontamination_report_counts_for_the_data_that_it_was_made_with(tasks) -> None:
+    task = Path(tasks[0])
     for revision, state in ((content_hash(task), "zero-shot"), ("another", "not known")):
         report = {task.name: {"state": "decontaminated", "revision": revision}}
         told = {"training_datasets": ["org/none"], "decontamination": report}
-        monkeypatch.setitem(_of_our_data.__globals__, "manifest", lambda *_, told=told: told)
-        assert _of_our_data(recipe, run) == {task.name: state}
+        assert _of_data(told, tasks[:1], ["eng"]) == {task.name: state}
+
+
+def test_mteb_is_told_of_the_trained_model_what_no_folder_of_weights_tells(
+    tiny_model, tuned_model, tasks, tmp_path
+) -> None:
+    recipe = model_recipe(tiny_model, tasks[:1])
+    run = trained(recipe, tmp_path / "run", tuned_model)
+    record = run.finished("train")
+    record.facts["dataset"] = {"name": "BeIR/nfcorpus"}
+    write_json(run.path("train", "record.json"), asdict(record))
+    stages.perform("evaluate", recipe, run)
+    (told,) = run.path("evaluate").glob("results/local__test-model/*/model_meta.json")
+    meta = json.loads(told.read_text())
+    assert meta["n_parameters"] == sum(it.numel() for it in SentenceTransformer(str(tuned_model)).parameters())
+    assert {"BeIR/nfcorpus", "NFCorpus", "NFCorpus-PL"} <= set(meta["training_datasets"])
+    assert (meta["adapted_from"], meta["license"]) == (tiny_model.parent.name, "other")
 
 
 def test_done_work_is_skipped_until_the_model_or_a_task_changes(tiny_model, tuned_model, tasks, tmp_path) -> None:

@@ -3,7 +3,10 @@
 import mteb
 import pytest
 
+from medembed.evaluate.lineage import by_manifest, mteb_names
 from medembed.evaluate.zero_shot import declared, of_both, of_data, share, tasks_of
+from medembed.leaderboard.results import trained_on
+from medembed.tasks import registry
 
 TASKS = ["NFCorpus", "TRECCOVID", "ArguAna"]
 CHECKED = {"state": "decontaminated", "removed": {"same query": 3}}
@@ -38,15 +41,43 @@ def test_the_original_was_trained_on_its_own_five_benchmarks() -> None:
 
 
 def test_data_that_was_decontaminated_is_zero_shot_unless_it_is_that_of_the_task() -> None:
-    datasets = {"NFCorpus": "mteb/nfcorpus", "TRECCOVID": "mteb/trec-covid", "mine": "mine"}
+    datasets = {"NFCorpus": ["mteb/nfcorpus"], "TRECCOVID": ["mteb/trec-covid"], "mine": ["mine"]}
     report = {"NFCorpus": CHECKED, "TRECCOVID": CHECKED, "mine": {"state": "not checked"}}
     assert of_data(datasets, ["org/triplets", "BeIR/nfcorpus"], report) == {
         "NFCorpus": "trained on",
         "TRECCOVID": "zero-shot",
         "mine": "not known",
     }
-    assert of_data({"TRECCOVID": "mteb/trec-covid"}, ["somebody/TREC-COVID"], report) == {"TRECCOVID": "trained on"}
-    assert of_data({"ArguAna": "mteb/arguana"}, ["org/triplets"], {}) == {"ArguAna": "not known"}
+    for name in ("somebody/TREC-COVID", "BeIR/trec_covid/"):
+        assert of_data({"TRECCOVID": ["mteb/scidocs"]}, [name], report) == {"TRECCOVID": "trained on"}
+    assert of_data({"ArguAna": ["mteb/arguana"]}, ["org/triplets"], {}) == {"ArguAna": "not known"}
+
+
+def test_a_translation_of_what_was_trained_on_is_trained_on_too() -> None:
+    tasks = ["SciFact", "SciFact-PL", "NFCorpus"]
+    told = {"training_datasets": ["BeIR/scifact", {"not": "a name"}], "decontamination": "no report"}
+    assert by_manifest(told, tasks, []) == {
+        "SciFact": "trained on",
+        "SciFact-PL": "trained on",
+        "NFCorpus": "not known",
+    }
+    assert trained_on({"BeIR/scifact"}) == ("SciFact", "SciFact-PL")
+    assert "SciFact-PL" in mteb_names(["BeIR/scifact"])
+
+
+def test_a_model_that_carries_its_manifest_is_judged_by_it_and_by_its_base() -> None:
+    tasks = ["NFCorpus", "TRECCOVID"]
+    revisions = {task: registry.find(task, []).metadata.dataset["revision"] for task in tasks}
+    told = {
+        "stages": {"train": {"facts": {"base": {"name": "sentence-transformers/all-MiniLM-L6-v2"}}}},
+        "training_datasets": ["org/triplets"],
+        "decontamination": {task: CHECKED | {"revision": revisions[task]} for task in tasks},
+    }
+    assert set(by_manifest(told, tasks, []).values()) == {"zero-shot"}
+    told["stages"]["train"]["facts"]["base"]["name"] = "abhinand/MedEmbed-small-v0.1"
+    assert set(by_manifest(told, tasks, []).values()) == {"trained on"}
+    told["stages"]["train"]["facts"]["base"]["name"] = "org/unheard-of"
+    assert set(by_manifest(told, tasks, []).values()) == {"not known"}
 
 
 def test_a_tuned_model_is_no_more_zero_shot_than_its_base_or_its_data() -> None:

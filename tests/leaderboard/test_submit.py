@@ -18,7 +18,7 @@ NAME, COMMIT = "org/Test-Model.v1", "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture
 def run(tmp_path: Path, tiny_model: Path) -> Run:
-    """A run as `train`, `evaluate` at the published commit and `publish` leave it."""
+    """A run as `train`, `evaluate` and `publish` leave it."""
     recipe = ModelRecipe.model_validate(
         {
             "kind": "model",
@@ -35,6 +35,9 @@ def run(tmp_path: Path, tiny_model: Path) -> Run:
     with run.locked():
         shutil.copytree(tiny_model, run.path("train", "model"))
         run.perform("train", "trained", lambda: Record(stage="train", outputs=weights, facts=facts))
+        tuned = {"name": "test-model", "revision": weights["model/model.safetensors"][:40]}
+        run.perform("evaluate", "evaluated", lambda: Record(stage="evaluate", facts={"tuned": tuned}))
+        shutil.copytree(tiny_model, run.path("publish", "repo"))
         run.perform("publish", "published", lambda: Record(stage="publish", facts={"where": f"{NAME}@{COMMIT}"}))
     write_result(run, "NFCorpus", 0.3)
     return run
@@ -44,7 +47,8 @@ def write_result(run: Run, task: str, score: float, **changed: object) -> Path:
     found = mteb.get_task(task)
     scores = {split: {"default": {"main_score": score}} for split in found.eval_splits}
     result = mteb.TaskResult.from_task_results(found, scores, evaluation_time=1.0).model_copy(update=changed)
-    path = run.path("evaluate", f"results/{NAME.replace('/', '__')}/{COMMIT}/{task}.json")
+    revision = run.finished("evaluate").facts["tuned"]["revision"]
+    path = run.path("evaluate", f"results/local__test-model/{revision}/{task}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     result.to_disk(path)
     return path
@@ -113,9 +117,27 @@ def test_results_that_mteb_would_not_take_are_refused(
     assert not (tmp_path / "to").exists()
 
 
+def test_results_at_the_published_commit_are_taken_from_where_they_are_said_to_be(run: Run, tmp_path: Path) -> None:
+    place = tmp_path / "elsewhere" / f"results/org__Test-Model.v1/{COMMIT}"
+    place.mkdir(parents=True)
+    write_result(run, "NFCorpus", 0.7).rename(place / "NFCorpus.json")
+    files = submit(run.recipe, run, tmp_path / "elsewhere", None, tmp_path / "to")
+    (result,) = (path for path in files if path.stem == "NFCorpus")
+    assert json.loads(result.read_text())["scores"]["test"][0]["main_score"] == 0.7
+
+
 def test_results_of_another_revision_are_not_submitted(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no results"):
+    with pytest.raises(InputError, match=r"(?s)was not published from here.*--results"):
         submit(run.recipe, run, None, "f" * 40, tmp_path / "to")
+    with pytest.raises(InputError, match="holds no results"):
+        submit(run.recipe, run, run.path("evaluate"), "f" * 40, tmp_path / "to")
+
+
+def test_results_of_a_model_that_was_trained_again_after_publishing_are_not_submitted(run: Run, tmp_path: Path) -> None:
+    weights = run.path("publish", "repo") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    with pytest.raises(InputError, match="another model than was published"):
+        submit(run.recipe, run, None, None, tmp_path / "to")
 
 
 def test_a_model_that_was_not_published_has_nothing_to_submit(run: Run, tmp_path: Path) -> None:
