@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from medembed.errors import InputError, MedEmbedError, RunError
@@ -102,15 +103,24 @@ def told(where: str) -> Iterator[None]:
 
 
 def in_words(error: BaseException) -> str:
-    """What went wrong, in one line; the token, should the Hub's words quote it, is left out."""
-    from huggingface_hub import get_token
-
+    """What went wrong, in one line; a token, should the Hub's words quote one, is left out."""
     if (answer := _answer(error)) is None:
         return "the connection to the Hub broke"
-    words = " ".join((answer.server_message or "").split())[:200]
-    if words and (token := get_token()):
+    words = " ".join((answer.server_message or "").split())
+    for token in filter(None, (os.environ.get("HF_TOKEN"), _logged_in())):
         words = words.replace(token, "…")
+    words = re.sub(r"\bhf_[\w.-]{8,}", "…", words)[:200]
     return f"the Hub answers {_status(error)}{f': {words}' if words else ''}"
+
+
+def _logged_in() -> str | None:
+    """The token of `hf auth login`. Not `get_token`, which in a job of GitHub Actions asks the Hub for one."""
+    from huggingface_hub.constants import HF_TOKEN_PATH
+
+    try:
+        return Path(HF_TOKEN_PATH).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return None
 
 
 def may_pass(error: BaseException) -> bool:

@@ -1,5 +1,6 @@
 """The release: what the workflows run is there and runs, versions agree, the changelog is told, a dry run touches nothing."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -166,3 +167,38 @@ def test_wheel_and_archive_hold_what_belongs_to_them_and_tell_their_commit(tmp_p
         check=True,
     )
     assert said.stdout.strip() == f"medembed {__version__} ({commit})"
+
+
+GH = """#!/bin/sh
+echo "$1 $2" >> asked
+case "$2" in
+view) test -e released ;;
+create) while test "$1" != --notes-file; do shift; done; cp "$2" released; shift 2; echo "$@" >> released ;;
+esac
+"""
+
+
+def test_a_release_on_github_has_its_notes_and_files_and_is_made_once(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text(encoding="utf-8"), encoding="utf-8")
+    for name, content in {
+        "medembed/__init__.py": '__version__ = "1.2.3"\n',
+        "dist/a.whl": "",
+        "dist/a.tar.gz": "",
+        "bin/gh": GH,
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    (tmp_path / "bin/gh").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+
+    def release() -> int:
+        return subprocess.run(
+            ["make", "release-github"], cwd=tmp_path, env=environment, capture_output=True, check=False
+        ).returncode
+
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## [1.2.2]\n\nold\n")
+    assert release() != 0 and not (tmp_path / "asked").exists()  # nothing is said of this version
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## [1.2.3]\n\nnew\n\n## [1.2.2]\n\nold\n")
+    assert release() == 0 and release() == 0
+    assert (tmp_path / "asked").read_text().split("\n")[:-1] == ["release view", "release create", "release view"]
+    assert (tmp_path / "released").read_text().split() == ["new", "dist/a.whl", "dist/a.tar.gz"]

@@ -48,6 +48,5 @@ def _openvino(path: Path) -> tuple[list[str], Runner]:
     # On processors with bf16 it would compute in that: here the file is measured.
     settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.library().Core().compile_model(path, "CPU", settings)
-    request = compiled.create_infer_request()
     names = [each.any_name for each in compiled.inputs]
-    return names, lambda inputs: request.infer(inputs)[EMBEDDING].copy()
+    return names, lambda inputs: compiled.infer_new_request(inputs)[EMBEDDING].copy()  # several threads ask at once

@@ -126,6 +126,7 @@ def contents(recipe: Recipe, run: Run) -> dict[str, Path | bytes]:
     made_of["files"] = sorted(["README.md", PROVENANCE, *files])
     told = json.dumps(made_of, indent=2, ensure_ascii=False) + "\n"
     artifact = {"README.md": card.encode(), PROVENANCE: told.encode(), **files}
+    gates.card_is_complete(recipe.kind, card)
     gates.holds_what_is_expected(recipe.kind, artifact)
     return artifact
 
@@ -221,9 +222,8 @@ def _candidate(recipe: Recipe, run: Run, folder: Path) -> AbstractContextManager
 def _proved(recipe: Recipe, run: Run, candidate: push.Delivered) -> dict[str, Any]:
     if isinstance(recipe, ModelRecipe):
         return proof.prove_model(recipe, run.path("train", "model"), candidate)
-    config = "triplets" if recipe.mine else "pairs"
-    rows = _described(_tables(recipe, run)[config]).rows
-    return proof.prove_dataset(config, rows, candidate, run.path("publish"))
+    rows = {config: _described(splits).rows for config, splits in _tables(recipe, run).items()}
+    return proof.prove_dataset(rows, candidate, run.path("publish"))
 
 
 def _promote(recipe: Recipe, folder: Path) -> str | None:

@@ -26,6 +26,10 @@ EXPECTED = {  # paths in the repository; what is saved by code of today, and hol
     "dataset": r"README\.md|provenance\.json|[\w-]+\.png|(corpus|pairs|triplets)/(train|dev)-\d+-of-\d+\.parquet",
     "space": r"README\.md|provenance\.json|index\.html|tasks/[\w.-]+\.html|assets/\w+\.(css|js)|results/([^/]+/){2,3}[^/]+\.json",
 }
+METADATA = {  # that a card on the Hub is found and read by
+    "model": ("license", "language", "library_name", "pipeline_tag", "tags", "model-index"),
+    "dataset": ("license", "language", "pretty_name", "task_categories", "size_categories", "tags", "configs"),
+}
 SECRETS = re.compile(
     rb"hf_(jwt_|oauth_)?[A-Za-z0-9._-]{30,}|(?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{32,}|gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{50,}|AKIA[0-9A-Z]{16}|xox[abprs]-[A-Za-z0-9-]{20,}"
     rb"|AIza[A-Za-z0-9_-]{35}|glpat-[A-Za-z0-9_-]{20,}|pypi-[A-Za-z0-9_-]{40,}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
@@ -170,6 +174,19 @@ def is_no_regression(recipe: ModelRecipe, verdict: str | None) -> None:
     if verdict == "REGRESSION" and not recipe.publish.allow_regression:
         mend = "Train otherwise; or publish it with a reason, which its card tells: `--allow-regression REASON`."
         raise InputError.of("the model is worse than its base: REGRESSION", recipe.name, mend)
+
+
+def card_is_complete(kind: str, card: str) -> None:
+    """
+    Raises:
+        InputError: the card lacks metadata by which the Hub lists, filters and checks. A fact that it lacks it tells itself.
+    """
+    from huggingface_hub import RepoCard
+
+    metadata = RepoCard(card, ignore_metadata_errors=True).data
+    if missing := [key for key in METADATA[kind] if not metadata.get(key)]:
+        what = f"the card is not complete: its metadata lack {', '.join(missing)}"
+        raise InputError.of(what, "README.md", "Run `medembed run` with the recipe: what it tells is on the card.")
 
 
 def holds_what_is_expected(kind: str, artifact: Artifact) -> None:

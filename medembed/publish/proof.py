@@ -80,18 +80,17 @@ def _ask(model: Any, recipe: ModelRecipe) -> dict[str, Any]:
     return {"asked": {"query": recipe.publish.ask, "passages": found}}
 
 
-def prove_dataset(config: str, rows: Mapping[str, int], delivered: Delivered, scratch: Path) -> dict[str, Any]:
-    """Load the delivered dataset as its users do; its `config` must have the `rows` by split that were written.
+def prove_dataset(rows: Mapping[str, Mapping[str, int]], delivered: Delivered, scratch: Path) -> dict[str, Any]:
+    """Load every config of the delivered dataset as its users do; each must have the `rows` by split that were written.
 
     Raises:
-        RunError: it cannot be loaded, or has other rows.
+        RunError: one cannot be loaded, or has other rows.
     """
-    found = count_rows(config, delivered, scratch)
-    if found != rows:
-        raise RunError.of(
-            f"the published dataset has other rows than were written: {found}, not {rows}", delivered.name, AGAIN
-        )
-    return {"loaded_back": {"config": config, "rows": found}}
+    for config, written in rows.items():
+        if (found := count_rows(config, delivered, scratch)) != written:
+            what = f"the published dataset has other {config} than were written: {found}, not {written}"
+            raise RunError.of(what, delivered.name, AGAIN)
+    return {"loaded_back": {"rows": dict(rows)}}
 
 
 def count_rows(config: str, delivered: Delivered, scratch: Path) -> dict[str, int]:

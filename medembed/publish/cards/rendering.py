@@ -23,6 +23,9 @@ from medembed.rows import encodable
 NOT_RECORDED = Markup("not recorded")
 SOURCE = "https://github.com/medembed/medembed"
 LONGEST = 160  # characters of one value
+LINKS = re.compile(
+    r"://|www\.|(?<!\w)@\w|\w@[\w-]+\.\w", re.IGNORECASE
+)  # what pages make links and mentions of by themselves
 FOLDERS = ("model_cards", "dataset_cards")
 
 
@@ -46,7 +49,7 @@ def render(kind: str, manifest: Mapping[str, Any], **known: Any) -> str:
             recipe=as_yaml(manifest["recipe"]),
             repo=repo,
             loaded_from=repo or f"./{manifest['name']}",
-            source=SOURCE,
+            source=Markup(SOURCE),
             commit=(commit or "").removesuffix("-dirty"),
             changed=(commit or "").endswith("-dirty"),
             **known,
@@ -114,19 +117,23 @@ def is_absent(value: Any) -> bool:
 
 
 def text(value: Any, longest: int = LONGEST) -> Markup:
-    """One line of at most `longest` characters in which nothing is Markdown or HTML."""
+    """One line of at most `longest` characters in which nothing is Markdown or HTML, and which no page makes a link or a mention of."""
     if is_absent(value):
         return NOT_RECORDED
     line = f"{value:.4g}" if isinstance(value, float) else _line(value, longest)
+    if LINKS.search(line):
+        return code(line, longest)
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return Markup(re.sub(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", line))
 
 
-def code(value: Any) -> Markup:
+def code(value: Any, longest: int = LONGEST) -> Markup:
     """A span of code, also within a table."""
-    if is_absent(value) or not (line := _line(value).replace("`", "'").replace("|", "\\|")):
+    if is_absent(value) or not (line := _line(value, longest).replace("|", "\\|")):
         return NOT_RECORDED
-    return Markup(f"`{line}`")
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    space = " " if "`" in (line[0], line[-1]) else ""
+    return Markup(f"{fence}{space}{line}{space}{fence}")
 
 
 def verbatim(value: str) -> Markup:
