@@ -8,11 +8,14 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
 from medembed.errors import InputError
 from medembed.export import files, graph
+from medembed.export.runtimes import exported
+from medembed.retrieval.batches import encoded
 from medembed.run import sha256
 from tests.export.conftest import KINDS
 
@@ -48,6 +51,19 @@ def test_who_pools_beside_the_graph_gets_the_embedding_too(written: Path, tiny_m
     mask = inputs["attention_mask"][:, :, None]
     pooled = (tokens * mask).sum(axis=1) / mask.sum(axis=1)
     np.testing.assert_allclose(pooled / np.linalg.norm(pooled, axis=1, keepdims=True), embeddings, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["onnx/model.onnx", "openvino/openvino_model.xml"])
+def test_an_export_is_measured_on_several_cores_at_once(name: str, written: Path, tiny_model: Path) -> None:
+    model = SentenceTransformer(str(tiny_model), device="cpu")
+    texts = [f"chest pain {'and fever ' * (n % 9)}{n}" for n in range(120)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        found = encoded(exported(model, written / name), "encode", texts, 2)
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_allclose(np.stack(found), model.encode(texts), atol=1e-5)
 
 
 def test_every_file_lies_where_libraries_look_for_it(written: Path, tiny_model: Path) -> None:

@@ -255,5 +255,5 @@ def test_each_config_of_a_dataset_must_load_as_it_was_written(tmp_path: Path) ->
     assert proof.prove_dataset(rows, delivered, tmp_path) == {"loaded_back": {"rows": rows}}
     corpus = tmp_path / "hub/corpus/train-00000-of-00001.parquet"
     pq.write_table(pq.read_table(corpus).slice(1), corpus)
-    with pytest.raises(RunError, match="has other corpus than were written: {'train': 5}"):
+    with pytest.raises(RunError, match="has other corpus than were written"):
         proof.prove_dataset(rows, delivered, tmp_path)
