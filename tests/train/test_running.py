@@ -185,6 +185,17 @@ def test_activation_checkpointing_and_lower_precision_learn_the_same_within_thei
     assert plain[0] == full.losses[0]
 
 
+@pytest.mark.long
+def test_a_compiled_model_learns_the_same_and_is_saved_as_a_plain_one(bench: Bench) -> None:
+    for compiled in ("false", "true"):
+        done = bench.train(SHORT, f"train.compile={compiled}", run=f"compiled-{compiled}")
+        assert done.returncode == 0, done.stderr
+    plain, ours = (load(bench.weights(f"compiled-{it}").read_bytes()) for it in ("false", "true"))
+    np.testing.assert_allclose(bench.losses("compiled-true"), bench.losses("compiled-false"), atol=1e-4)
+    assert {name: tensor.shape for name, tensor in ours.items()} == {name: it.shape for name, it in plain.items()}
+    assert max(float((ours[name] - plain[name]).abs().max()) for name in plain) < 1e-3
+
+
 @pytest.mark.slow
 def test_checkpoints_are_pushed_to_a_branch_each_once_whatever_the_hub_does(forge: Forge, hub: Hub) -> None:
     branch = ("train.max_steps=12", "train.checkpoint_branch=checkpoints")
