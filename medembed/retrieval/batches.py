@@ -71,11 +71,10 @@ def _on_each_core(model: Any, encode: Callable[[Any, list[int]], Any], parts: li
         finally:
             free.put(twin)
 
-    pool = ThreadPoolExecutor(free.qsize(), initializer=torch.set_num_threads, initargs=(1,))
     try:
-        return list(pool.map(work, parts))
+        with ThreadPoolExecutor(free.qsize(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(work, parts))  # what stops one ends the others that have not begun
     finally:
-        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)  # the threads above have changed it for all that start after them
 
 
