@@ -18,6 +18,8 @@ def encoded(model: Any, method: str, texts: list[str], batch_size: int, **settin
     """What `method` of the model (`encode`, `encode_query`, `encode_document`) gives for each text, in the order of the texts."""
     import torch
 
+    if not texts:
+        return []
     settings = {"show_progress_bar": False, **settings}
     if not isinstance(model, torch.nn.Module) or model.device.type != "cpu":
         return list(getattr(model, method)(texts, batch_size=batch_size, **settings))  # sorted by length there
@@ -61,8 +63,11 @@ def _on_each_core(model: Any, encode: Callable[[Any, list[int]], Any], parts: li
 
     threads = torch.get_num_threads()
     free: SimpleQueue[Any] = SimpleQueue()
-    for twin in _twins(model, min(threads, len(parts))):
-        free.put(twin)
+    try:
+        for twin in _twins(model, min(threads, len(parts))):
+            free.put(twin)
+    except (TypeError, RuntimeError, copy.Error):  # a model of others holds what cannot be copied: a lock, a part of a graph
+        return [encode(model, part) for part in parts]
 
     def work(part: list[int]) -> Any:
         twin = free.get()

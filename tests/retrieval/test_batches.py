@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Lock
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,14 @@ def test_a_model_without_a_tokenizer_of_the_usual_kind_is_encoded_too(tmp_path: 
     assert [row.tobytes() for row in as_arrays(encoded(model, "encode", TEXTS, 8))] == [
         row.tobytes() for row in expected
     ]
+
+
+def test_a_model_that_cannot_be_copied_is_encoded_batch_by_batch(model) -> None:
+    expected = as_arrays(encoded(model, "encode", TEXTS, 8))
+    for held in (Lock(), torch.nn.Parameter(torch.ones(2)) * 2):
+        model.held = held
+        np.testing.assert_allclose(as_arrays(encoded(model, "encode", TEXTS, 8)), expected, atol=1e-6)
+    assert encoded(model, "encode", [], 8) == []
 
 
 @given(st.lists(st.integers(0, 600), max_size=60), st.integers(1, 33), st.integers(1, 2000))
