@@ -83,9 +83,10 @@ release-hub: leaderboard-page  # candidates that recipes name become releases; t
 	$(BIN)/medembed promote
 	$(BIN)/medembed leaderboard push --page dist/leaderboard/space --to $(SPACE)
 
-release-github:  # run again, it finds the release and leaves it
+release-github:  # run again, it leaves a release that is whole, and makes one anew that was cut off (a draft)
 	make --no-print-directory release-notes > dist/notes.md
-	gh release view "$$TAG" || gh release create "$$TAG" --verify-tag --title "$$TAG" --notes-file dist/notes.md dist/*.whl dist/*.tar.gz
+	test "$$(gh release view "$$TAG" --json isDraft --jq .isDraft)" = false || { gh release delete "$$TAG" --yes; \
+		gh release create "$$TAG" --verify-tag --title "$$TAG" --notes-file dist/notes.md dist/*.whl dist/*.tar.gz; }
 
 release-dry-run: $(INSTALLED)  # the whole release; writes nothing but dist, and asks the Hub for what stands there
 	$(MAKE) release-tag

@@ -107,9 +107,10 @@ def in_words(error: BaseException) -> str:
     if (answer := _answer(error)) is None:
         return "the connection to the Hub broke"
     words = " ".join((answer.server_message or "").split())
-    for token in filter(None, (os.environ.get("HF_TOKEN"), _logged_in())):
-        words = words.replace(token, "…")
-    words = re.sub(r"\bhf_[\w.-]{8,}", "…", words)[:200]
+    for said in (os.environ.get("HF_TOKEN"), os.environ.get("HUGGING_FACE_HUB_TOKEN"), _logged_in()):
+        if token := (said or "").strip():
+            words = words.replace(token, "…")
+    words = re.sub(r"\bhf_[\w.-]{30,}", "…", words)[:200]
     return f"the Hub answers {_status(error)}{f': {words}' if words else ''}"
 
 
@@ -118,7 +119,7 @@ def _logged_in() -> str | None:
     from huggingface_hub.constants import HF_TOKEN_PATH
 
     try:
-        return Path(HF_TOKEN_PATH).read_text(encoding="utf-8").strip()
+        return Path(HF_TOKEN_PATH).read_text(encoding="utf-8")
     except (OSError, ValueError):
         return None
 

@@ -172,7 +172,8 @@ def test_wheel_and_archive_hold_what_belongs_to_them_and_tell_their_commit(tmp_p
 GH = """#!/bin/sh
 echo "$1 $2" >> asked
 case "$2" in
-view) test -e released ;;
+view) test -e released && { test -e draft && echo true || echo false; } ;;
+delete) rm released draft ;;
 create) while test "$1" != --notes-file; do shift; done; cp "$2" released; shift 2; echo "$@" >> released ;;
 esac
 """
@@ -200,5 +201,13 @@ def test_a_release_on_github_has_its_notes_and_files_and_is_made_once(tmp_path: 
     assert release() != 0 and not (tmp_path / "asked").exists()  # nothing is said of this version
     (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## [1.2.3]\n\nnew\n\n## [1.2.2]\n\nold\n")
     assert release() == 0 and release() == 0
-    assert (tmp_path / "asked").read_text().split("\n")[:-1] == ["release view", "release create", "release view"]
+    (tmp_path / "released").write_text("cut off")
+    (tmp_path / "draft").touch()
+    assert release() == 0
+    first, again, anew = (
+        ["release view", "release delete", "release create"],
+        ["release view"],
+        ["release view", "release delete", "release create"],
+    )
+    assert (tmp_path / "asked").read_text().split("\n")[:-1] == [*first, *again, *anew]
     assert (tmp_path / "released").read_text().split() == ["new", "dist/a.whl", "dist/a.tar.gz"]

@@ -16,7 +16,7 @@ from medembed.errors import InputError, all_told
 from medembed.evaluate.contestants import Contestant, contestants
 from medembed.evaluate.duels import MAIN, Duel, duel
 from medembed.evaluate.encoders import Named
-from medembed.evaluate.lineage import mteb_names
+from medembed.evaluate.lineage import declared_to_mteb
 from medembed.evaluate.pictures import draw_compressed
 from medembed.evaluate.scores import METRICS, Measured, measure
 from medembed.evaluate.zero_shot import tasks_of
@@ -82,7 +82,8 @@ def work(recipe: ModelRecipe, run: Run) -> Record:
     main = _duel(base, tuned, recipe.evaluate)
     against = {other.name: _duel(other, tuned, recipe.evaluate) for other in others}
     run.write("evaluate", "scores", _side_by_side(base.measured, tuned.measured))
-    told = {"tuned": _told_to_mteb(tuned, base, recipe, run)}
+    of_tuned = declared_to_mteb(manifest(recipe, run), base.name)
+    told = {"tuned": {"n_parameters": tuned.costs.facts["parameters"], **of_tuned}}
     kept = {
         name: hashed for it in found for name, hashed in _keep_results(it.measured, told.get(it.role, {}), run).items()
     }
@@ -160,17 +161,6 @@ def _side_by_side(base: Measured, tuned: Measured) -> pa.Table:
             table = table.append_column(f"tuned_{metric}", measurement.scores[metric])
         tables.append(table)
     return pa.concat_tables(tables)
-
-
-def _told_to_mteb(tuned: Contestant, base: Contestant, recipe: ModelRecipe, run: Run) -> dict[str, Any]:
-    """What mteb's metadata of a model has room for, and cannot see in a folder of weights."""
-    made_of = manifest(recipe, run)
-    return {
-        "n_parameters": tuned.costs.facts["parameters"],
-        "license": made_of["license"],
-        "training_datasets": sorted({*made_of["training_datasets"], *mteb_names(made_of["training_datasets"])}),
-        "adapted_from": base.name,
-    }
 
 
 def _keep_results(measured: Measured, meta: dict[str, Any], run: Run) -> dict[str, str]:

@@ -76,12 +76,12 @@ def measure_alone(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(folder / ".lock", timeout=0), no_space_is_told("evaluating", folder):
+            states = encoders.states_of(model, resolved, evaluate.tasks, languages)
             wanted = evaluate.tasks if again else missing(model, resolved, evaluate, folder / "measured")
             all_told([partial(_look, task, languages) for task in wanted])
             measured = measure(model, resolved, evaluate, folder / "measured", again=again)
             for measurement in measured.tasks.values():
                 _publish(measurement, folder)
-            states = encoders.states_of(model, resolved, evaluate.tasks, languages)
             told = costs_of(encoder_of(model, resolved, evaluate, folder / "measured"), evaluate, []) if costs else None
     except filelock.Timeout as error:
         raise InputError.of("another medembed process works in this folder", str(folder)) from error

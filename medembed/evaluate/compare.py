@@ -5,6 +5,7 @@ encoded, and queries are told by their ids alone.
 """
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +15,6 @@ from medembed.errors import Fault, InputError
 from medembed.evaluate.duels import MAIN, Change, Duel, cells, duel, head_to_head
 from medembed.evaluate.scores import Measured, Measurement
 from medembed.evaluate.statistics import Comparison
-from medembed.evaluate.zero_shot import tasks_of
 from medembed.models import Resolved
 from medembed.recipe import Evaluate, is_local
 from medembed.report import METRICS, VERDICTS
@@ -22,6 +22,7 @@ from medembed.run import OWNER, read_json, read_owner
 
 log = logging.getLogger(__name__)
 
+SCORED, META = "scores.parquet", "model_meta.json"
 RESAMPLES, SEED = Evaluate.model_fields["resamples"].default, Evaluate.model_fields["seed"].default
 
 
@@ -59,12 +60,19 @@ def compare_named(names: list[str], places: list[Path]) -> Findings:
 def _zero_shot(folders: list[Path]) -> Callable[[Resolved], set[str]]:
     """model → the tasks that are zero-shot for it, as run folders among `folders` tell; elsewhere nobody has looked."""
     records = [path for folder in folders if (path := folder / "evaluate" / "record.json").exists()]
-    told = {
-        (it["name"], it["revision"]): set(tasks_of(it["zero_shot"]))
-        for path in records
-        for it in read_json(path)["facts"]["models"]
-    }
-    return lambda model: told.get((model.name.partition("@")[0], model.revision), set())
+    known: defaultdict[tuple[str, str], defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for path in records:
+        for it in read_json(path)["facts"].get("models", []):
+            for task, state in it["zero_shot"].items():
+                known[it["name"], it["revision"]][task].add(state)
+
+    def zero_shot(model: Resolved) -> set[str]:
+        states = known[model.name.partition("@")[0], model.revision]
+        return {
+            task for task, said in states.items() if said == {"zero-shot"}
+        }  # where two runs disagree, nothing is known
+
+    return zero_shot
 
 
 # ---- which models are meant -------------------------------------------------------------------------------------------
@@ -153,6 +161,12 @@ def measured_in(folder: Path) -> list[Measured]:
     Of a model that was measured twice on a task, with other settings or by another mteb, the newer scores count.
     """
     tasks: dict[tuple[str, str], dict[str, Measurement]] = {}
+    for place in _measured(folder):
+        if not (place / SCORED).exists():
+            log.info(
+                "compare: %s does not rank, and has no scores by query: left out",
+                Measurement.read(place).results().stem,
+            )
     for place in _measurements(folder):
         measurement = Measurement.read(place)
         result = measurement.results()
@@ -165,16 +179,16 @@ def measured_in(folder: Path) -> list[Measured]:
 
 
 def _measurements(folder: Path) -> list[Path]:
-    """The folders that `measure` wrote, oldest first: those of a run folder, those in `folder`, or itself."""
+    """Of the folders that `measure` wrote those with scores by query, oldest first."""
+    scored = [it for it in _measured(folder) if (it / SCORED).exists()]
+    return sorted(scored, key=lambda it: ((it / SCORED).stat().st_mtime_ns, it.name))
+
+
+def _measured(folder: Path) -> list[Path]:
+    """The folders that `measure` wrote, one task of one model each: those of a run folder, those in `folder`, or itself."""
     within = folder / "measured" if (folder / "measured").is_dir() else folder
     places = [within, *(path for path in within.iterdir() if path.is_dir() and not path.name.startswith("."))]
-    measured = [it for it in places if (it / "results").is_dir()]
-    scored = [it for it in measured if (it / "scores.parquet").exists()]
-    for it in (it for it in measured if it not in scored):
-        log.info(
-            "compare: %s has no scores by query (a task that does not rank): left out", Measurement.read(it).results()
-        )
-    return sorted(scored, key=lambda it: ((it / "scores.parquet").stat().st_mtime_ns, it.name))
+    return [it for it in places if len([path for path in it.glob("results/*/*/*.json") if path.name != META]) == 1]
 
 
 # ---- as Markdown -----------------------------------------------------------------------------------------------------

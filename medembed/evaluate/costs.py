@@ -36,6 +36,8 @@ def costs_of(encoder: Any, evaluate: Evaluate, cut: list[int]) -> Costs:
 
     The speed of an endpoint is that of another machine, and is not told; of what is no model of sentence-transformers nothing is.
     """
+    from mteb.abstasks.retrieval import AbsTaskRetrieval
+
     from medembed.tasks import registry
 
     model: Any = getattr(encoder, "model", None)  # BM25 has none
@@ -48,6 +50,8 @@ def costs_of(encoder: Any, evaluate: Evaluate, cut: list[int]) -> Costs:
     by_task: dict[str, dict[Form, float]] = {}
     for task in evaluate.tasks:
         loaded = registry.load(task, evaluate.languages)
+        if not isinstance(loaded, AbsTaskRetrieval):  # clustering has no index
+            continue
         if facts["vectors"] == "one a text" and _ranks_all(loaded):
             stored = forms(facts["dimensions"], cut, evaluate.quantised)
             found = [{form: quality(part, form) for form in stored} for part in _parts(encoder, loaded)]

@@ -165,7 +165,12 @@ def states_of(model: Any, resolved: Resolved, tasks: list[str], languages: list[
     Raises:
         InputError: its files cannot be had.
     """
-    told = _json(model.model, resolved, PROVENANCE) if isinstance(model, Named) else None
+    try:
+        told = _json(model.model, resolved, PROVENANCE) if isinstance(model, Named) else None
+    except InputError as error:
+        if not isinstance(error.__cause__, ValueError):
+            raise
+        told = None  # it is damaged, and tells nothing
     return by_manifest(told, tasks, languages) if isinstance(told, dict) else by_registry(resolved.name, tasks)
 
 

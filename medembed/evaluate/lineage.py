@@ -4,15 +4,13 @@ A manifest may be anybody's: what is not of the expected form in it tells nothin
 """
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import Any, get_args
 
 from medembed.evaluate.zero_shot import States, declared, of_both, of_data, tasks_of
 from medembed.provenance import within
 from medembed.recipe import is_local
 from medembed.tasks import task_name
-
-if TYPE_CHECKING:
-    from mteb.abstasks.task_metadata import TaskMetadata
 
 
 def by_registry(model: str, tasks: list[str]) -> States:
@@ -35,11 +33,30 @@ def by_manifest(manifest: Mapping[str, Any], tasks: list[str], languages: list[s
 
 
 def mteb_names(datasets: Iterable[str]) -> set[str]:
-    """The tasks of mteb that are made of these data sets: mteb compares the names of tasks."""
+    """The tasks of mteb that are made of these data sets, and by mteb's own rule what was adapted from those, or those from."""
+    from mteb.models import ModelMeta
+
+    made_of = tasks_of(of_data(_names_of_mteb(), datasets, {}), "trained on")
+    return set(ModelMeta.create_empty(overwrites={"training_datasets": set(made_of)}).get_training_datasets() or ())
+
+
+def declared_to_mteb(manifest: Mapping[str, Any], base: str) -> dict[str, Any]:
+    """What mteb's metadata of a model has room for, and no folder of weights tells; in mteb's words."""
+    from mteb.models.model_meta import Licenses
+
+    said = manifest["training_datasets"]
+    return {
+        "license": manifest["license"] if manifest["license"] in get_args(Licenses) else "not specified",
+        "training_datasets": sorted({*said, *mteb_names(said)}),
+        "adapted_from": base,
+    }
+
+
+@cache
+def _names_of_mteb() -> dict[str, list[str]]:
     from mteb.get_tasks import TASK_LIST
 
-    names = {task.metadata.name: _names(task.metadata) for task in TASK_LIST}
-    return set(tasks_of(of_data(names, datasets, {}), "trained on"))
+    return {task.metadata.name: [str(task.metadata.dataset["path"])] for task in TASK_LIST}
 
 
 def _of_data(manifest: Mapping[str, Any], tasks: list[str], languages: list[str]) -> States:
@@ -52,11 +69,7 @@ def _of_data(manifest: Mapping[str, Any], tasks: list[str], languages: list[str]
         for task, data in about.items()
         if (report := within(manifest, "decontamination", task)).get("revision") == data.dataset["revision"]
     }
-    names = {task: _names(data) for task, data in about.items()}
+    names = {task: [str(data.dataset["path"])] for task, data in about.items()}
     said = manifest.get("training_datasets")
-    return of_data(names, [it for it in said if isinstance(it, str)] if isinstance(said, list) else [], reports)
-
-
-def _names(task: "TaskMetadata") -> list[str]:
-    """What the data of a task is called besides: its repository or folder, what it is a translation or a part of."""
-    return [str(task.dataset["path"]), *(task.adapted_from or [])]
+    trained_on = [it for it in said if isinstance(it, str)] if isinstance(said, list) else []
+    return of_data(names, [*trained_on, *mteb_names(trained_on)], reports)

@@ -30,9 +30,9 @@ def of_data(
 ) -> States:
     """The states by our own manifest.
 
-    `datasets` says for each task what else its data is called: its repository or folder, the task that it is a translation of. A task
-    is trained on when a training set is called so, in whatever organisation; else zero-shot when the texts of the task were looked for
-    in the training data and removed (`provenance.decontamination`).
+    `datasets` says for each task what else its data is called: its repository or folder. A task is trained on when a training set is
+    called so, in whatever organisation; else zero-shot when the texts of the task were looked for in the training data and removed
+    (`provenance.decontamination`).
     """
     trained_on = {plain(name) for name in training_datasets}
     states: States = {}

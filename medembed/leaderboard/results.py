@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medembed.errors import InputError
-from medembed.evaluate.zero_shot import plain
+from medembed.evaluate.lineage import mteb_names
 from medembed.leaderboard.tasks import TASKS
 
 log = logging.getLogger(__name__)
@@ -99,12 +99,9 @@ def read(folders: list[Path]) -> Found:
     return found
 
 
-def trained_on(datasets: set[str]) -> tuple[str, ...]:
-    """The leaderboard's tasks whose data, or what that was adapted from, is among `datasets`, in whatever organisation."""
-    names = set(map(plain, datasets))
-    return tuple(
-        task.name for task in TASKS.values() if names & {plain(task.name), plain(task.adapted_from or task.name)}
-    )
+def trained_on(tasks: set[str]) -> tuple[str, ...]:
+    """The leaderboard's tasks among those of mteb."""
+    return tuple(task for task in TASKS if task in tasks)
 
 
 def _revisions(folder: Path) -> Iterator[Path]:
@@ -159,7 +156,7 @@ def _facts(meta: _Meta) -> Facts:
         licence=meta.license or "",
         released=meta.release_date or "",
         base=meta.adapted_from or "",
-        trained_on=None if meta.training_datasets is None else trained_on(set(meta.training_datasets)),
+        trained_on=None if meta.training_datasets is None else trained_on(mteb_names(meta.training_datasets)),
     )
 
 

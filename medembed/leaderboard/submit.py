@@ -9,11 +9,11 @@ import logging
 import re
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from medembed import models
 from medembed.errors import Fault, InputError, RunError
-from medembed.evaluate.lineage import mteb_names
+from medembed.evaluate.lineage import declared_to_mteb
 from medembed.provenance import manifest
 from medembed.recipe import Model, ModelRecipe, Recipe, is_local
 from medembed.run import Run, replacing
@@ -75,7 +75,8 @@ def _published(run: Run) -> str:
 
 def _measured_before(run: Run, commit: str) -> Path:
     """The results of the run's model, measured before it was published: of the same weights, which then stood at `commit`."""
-    if commit != _published(run):
+    record = run.record("publish")
+    if not record or not str(record.facts.get("where")).endswith(f"@{commit}"):
         what, mend = f"{commit} was not published from here", "Say by `--results` where its results are."
         raise InputError.of(what, str(run.folder), mend)
     tuned = run.finished("evaluate").facts["tuned"]
@@ -101,6 +102,7 @@ def _results(folder: Path) -> "list[TaskResult]":
         log.info("leaderboard: not submitted, since mteb does not have them: %s", ", ".join(ours))
     found: list[TaskResult] = []
     faults: list[Fault] = []
+    parts: list[Fault] = []  # results that are right, but not of the whole task
     for path in (path for path in paths if path.stem in names):
         task = mteb.get_task(path.stem)
         try:
@@ -113,12 +115,15 @@ def _results(folder: Path) -> "list[TaskResult]":
             what = f"was measured on revision {result.dataset_revision} of the data; mteb has {expected}"
             faults += InputError.of(what, str(path), "Evaluate again.").faults
         elif missing := result.get_missing_evaluations(task):
-            parts = sum(len(subsets) for subsets in missing.values())
-            mend = "Evaluate the task in all its languages."
-            faults += InputError.of(f"is not whole: {parts} subsets of the task are missing", str(path), mend).faults
-        found.append(result)
-    if faults:
-        raise InputError(*faults)
+            lacks = sum(len(subsets) for subsets in missing.values())
+            mend = "Evaluate the task in all its languages: `medembed evaluate --model … --languages all`, then `--results`."
+            parts += InputError.of(f"is not whole: {lacks} subsets of the task are missing", str(path), mend).faults
+        else:
+            found.append(result)
+    if faults or (parts and not found):
+        raise InputError(*faults, *parts)
+    for fault in parts:
+        log.info("leaderboard: not submitted: %s", fault)
     if not found:
         mend = "Evaluate what was published: the model at its commit, on mteb's own tasks."
         raise InputError.of("holds no results of mteb's tasks", str(folder), mend)
@@ -127,7 +132,7 @@ def _results(folder: Path) -> "list[TaskResult]":
 
 def _meta(recipe: ModelRecipe, run: Run, name: str, commit: str) -> "ModelMeta":
     """What mteb finds out about the trained model, and what the manifest declares of it."""
-    from mteb.models.model_meta import Licenses, ModelMeta
+    from mteb.models.model_meta import ModelMeta
 
     run.finished("train")
     model = models.load(Model(model=str(run.path("train", "model").absolute())), device="cpu")
@@ -140,21 +145,18 @@ def _meta(recipe: ModelRecipe, run: Run, name: str, commit: str) -> "ModelMeta":
         meta = of_kind(model)
     weights = list(model.parameters())
     made_of = manifest(recipe, run)
-    base = models.resolve(recipe.base).name
     declared: dict[str, Any] = {
         "name": name,
         "revision": commit,
         "languages": ["eng-Latn"],
         "n_parameters": sum(weight.numel() for weight in weights),
         "memory_usage_mb": round(sum(weight.numel() * weight.element_size() for weight in weights) / 2**20),
-        "license": made_of["license"] if made_of["license"] in get_args(Licenses) else "not specified",
         "open_weights": True,
         "public_training_code": TRAINING_CODE,
         "public_training_data": _public(recipe),
         "reference": f"https://huggingface.co/{name}",
         "use_instructions": any(model.prompts.values()),
-        "training_datasets": set(made_of["training_datasets"]) | mteb_names(made_of["training_datasets"]),
-        "adapted_from": base,
+        **declared_to_mteb(made_of, models.resolve(recipe.base).name),
     }
     # Through its validators: what mteb would refuse is refused here.
     return ModelMeta.model_validate(meta.model_dump() | declared)

@@ -11,14 +11,13 @@ Part = tuple[str, str]  # split and subset
 
 @dataclass(frozen=True)
 class Task:
-    """One task: its name in mteb, what it asks, its main metric, the parts whose mean is its score, and what it was adapted from."""
+    """One task: its name in mteb, what it asks, its main metric, and the parts whose mean is its score."""
 
     name: str
     about: str
     metric: str = "nDCG@10"
     splits: tuple[str, ...] = ("test",)
     subsets: tuple[str, ...] = ("default",)
-    adapted_from: str = ""  # another task, as mteb has it
 
     @property
     def parts(self) -> list[Part]:
@@ -53,16 +52,15 @@ TASKS = {
         Task(
             "CUREv1", "Passages for clinicians' questions in ten specialties.", splits=_CURE, subsets=("en", "es", "fr")
         ),
-        Task("TRECCOVID-PL", "TRECCOVID in Polish.", adapted_from="TRECCOVID"),
+        Task("TRECCOVID-PL", "TRECCOVID in Polish."),
         Task("SciFact", "Abstracts that support or refute a scientific claim."),
-        Task("SciFact-PL", "SciFact in Polish.", adapted_from="SciFact"),
+        Task("SciFact-PL", "SciFact in Polish."),
         Task("MedrxivClusteringP2P.v2", "Preprints of medRxiv by field, from title and abstract.", "V-measure"),
         Task("MedrxivClusteringS2S.v2", "Preprints of medRxiv by field, from the title.", "V-measure"),
         Task(
             "CmedqaRetrieval",
             "Answers to patients' questions in Chinese.",
             splits=("dev",),
-            adapted_from="CMedQAv2-reranking",
         ),
         Task("CMedQAv2-reranking", "Candidate answers to patients' questions in Chinese, put in order.", "MAP"),
     )

@@ -126,7 +126,7 @@ def contents(recipe: Recipe, run: Run) -> dict[str, Path | bytes]:
     made_of["files"] = sorted(["README.md", PROVENANCE, *files])
     told = json.dumps(made_of, indent=2, ensure_ascii=False) + "\n"
     artifact = {"README.md": card.encode(), PROVENANCE: told.encode(), **files}
-    gates.card_is_complete(recipe.kind, card)
+    gates.card_is_complete(recipe, card)
     gates.holds_what_is_expected(recipe.kind, artifact)
     return artifact
 

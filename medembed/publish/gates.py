@@ -16,7 +16,7 @@ from medembed import licences
 from medembed.errors import InputError, all_told
 from medembed.provenance import learned_from, licences_of, within, without_paths
 from medembed.publish.push import Artifact
-from medembed.recipe import DatasetRecipe, ModelRecipe, Recipe
+from medembed.recipe import DatasetRecipe, ModelRecipe, Recipe, is_local
 from medembed.tasks import task_name
 
 EXPECTED = {  # paths in the repository; what is saved by code of today, and holds no code itself
@@ -176,7 +176,7 @@ def is_no_regression(recipe: ModelRecipe, verdict: str | None) -> None:
         raise InputError.of("the model is worse than its base: REGRESSION", recipe.name, mend)
 
 
-def card_is_complete(kind: str, card: str) -> None:
+def card_is_complete(recipe: Recipe, card: str) -> None:
     """
     Raises:
         InputError: the card lacks metadata by which the Hub lists, filters and checks. A fact that it lacks it tells itself.
@@ -184,7 +184,11 @@ def card_is_complete(kind: str, card: str) -> None:
     from huggingface_hub import RepoCard
 
     metadata = RepoCard(card, ignore_metadata_errors=True).data
-    if missing := [key for key in METADATA[kind] if not metadata.get(key)]:
+    wanted = [*METADATA[recipe.kind]]
+    if isinstance(recipe, ModelRecipe):
+        wanted += [] if is_local(recipe.base.model) else ["base_model", "base_model_relation"]
+        wanted += [] if is_local(recipe.data.dataset) else ["datasets"]
+    if missing := [key for key in wanted if not metadata.get(key)]:
         what = f"the card is not complete: its metadata lack {', '.join(missing)}"
         raise InputError.of(what, "README.md", "Run `medembed run` with the recipe: what it tells is on the card.")
 

@@ -1,7 +1,7 @@
 """A block of texts → what a model makes of each, in batches of about one length; on a CPU one batch on each core.
 
 torch shares every batch among the cores, which wait for each other at every layer. With a batch each they do not, and numbers are the
-same on any number of cores.
+same on any number of cores. Measured on two; a block of few or short texts has fewer batches than a large machine has cores.
 """
 
 import copy
@@ -23,7 +23,9 @@ def encoded(model: Any, method: str, texts: list[str], batch_size: int, **settin
     settings = {"show_progress_bar": False, **settings}
     if not isinstance(model, torch.nn.Module) or model.device.type != "cpu":
         return list(getattr(model, method)(texts, batch_size=batch_size, **settings))  # sorted by length there
-    parts = list(batches(token_counts(model, texts), batch_size, CPU_TOKENS))
+    said = settings.get("prompt")
+    counts = token_counts(model, texts, [said] if said else list(model.prompts.values()))
+    parts = list(batches(counts, batch_size, CPU_TOKENS))
 
     def encode(twin: Any, part: list[int]) -> list[Any]:
         return list(getattr(twin, method)([texts[i] for i in part], batch_size=len(part), **settings))
@@ -46,15 +48,18 @@ def batches(lengths: Sequence[int], batch_size: int, budget: int) -> Iterator[li
         start += size
 
 
-def token_counts(model: Any, texts: list[str]) -> list[int]:
-    """How many tokens the model sees of each text; a guess from its characters, where it has no tokenizer of the usual kind."""
+def token_counts(model: Any, texts: list[str], prompts: Sequence[str] = ()) -> list[int]:
+    """How many tokens the model sees of each text with the longest of the prompts before it; a guess from its characters, where it has
+    no tokenizer of the usual kind.
+    """
     from transformers import PreTrainedTokenizerBase
 
     tokenizer, longest = getattr(model, "tokenizer", None), model.max_seq_length
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         return [len(text) // 4 for text in texts]
     found = tokenizer(texts, truncation=longest is not None, max_length=longest, verbose=False)["input_ids"]
-    return [len(ids) for ids in found]
+    more = max((len(tokenizer.tokenize(prompt)) for prompt in prompts if prompt), default=0)
+    return [min(len(ids) + more, longest or len(ids) + more) for ids in found]
 
 
 def _on_each_core(model: Any, encode: Callable[[Any, list[int]], Any], parts: list[list[int]]) -> list[Any]:
@@ -66,7 +71,11 @@ def _on_each_core(model: Any, encode: Callable[[Any, list[int]], Any], parts: li
     try:
         for twin in _twins(model, min(threads, len(parts))):
             free.put(twin)
-    except (TypeError, RuntimeError, copy.Error):  # a model of others holds what cannot be copied: a lock, a part of a graph
+    except (
+        TypeError,
+        RuntimeError,
+        copy.Error,
+    ):  # a model of others holds what cannot be copied: a lock, a part of a graph
         return [encode(model, part) for part in parts]
 
     def work(part: list[int]) -> Any:

@@ -15,11 +15,13 @@ from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 from medembed import report
 from medembed.errors import InputError
 from medembed.evaluate.alone import measure_alone, summary, tasks_of
+from medembed.evaluate.costs import costs_of
 from medembed.evaluate.encoders import find
 from medembed.evaluate.encoders import load as load_encoder
 from medembed.evaluate.scores import METRICS
-from medembed.recipe import Model
+from medembed.recipe import Evaluate, Model
 from medembed.run import sha256
+from medembed.tasks import registry
 from medembed.tasks.registry import load
 from tests.fixtures.beir import JUDGMENTS, PASSAGES, QUERIES, write_beir
 from tests.fixtures.models import make_tiny_model
@@ -88,6 +90,22 @@ def test_each_task_is_told_with_whether_its_data_may_have_been_trained_on(tiny_m
     found = measured(str(model), task, tmp_path / "out")
     assert summary(found)["mine"]["zero_shot"] == "trained on"
     assert "zero-shot: no" in report.scores("model", summary(found))
+
+
+def test_a_damaged_manifest_tells_nothing(tiny_model, task, tmp_path) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    (model / "provenance.json").write_text("{not json")
+    assert summary(measured(str(model), task, tmp_path / "out"))["mine"]["zero_shot"] == "not known"
+
+
+def test_a_task_that_does_not_rank_has_no_costs(tiny_model, task, tmp_path, monkeypatch) -> None:
+    clustering = mteb.get_task("MedrxivClusteringS2S.v2")
+    monkeypatch.setattr(registry, "load", lambda name, languages: load(name, languages) if name == task else clustering)
+    monkeypatch.setattr("medembed.evaluate.efficiency.SECONDS", 0)
+    encoder = mteb.SentenceTransformerEncoderWrapper(SentenceTransformer(str(tiny_model), device="cpu"))
+    evaluate = Evaluate(tasks=[task, clustering.metadata.name], languages=["eng"], batch_size=8)
+    found = costs_of(encoder, evaluate, [])
+    assert list(found.facts["index"]) == ["mine"] and found.facts["compressed"][0]["tasks"].keys() == {"mine"}
 
 
 def test_what_a_model_costs_is_told_on_request(tiny_model, task, tmp_path, monkeypatch) -> None:

@@ -108,6 +108,31 @@ def test_the_mean_over_zero_shot_tasks_is_told_where_the_run_knows_them(recipe, 
     assert "mean of zero-shot tasks" in markdown(compare_named([base_name(recipe), str(known)], [known]))
     (unknown,) = compare_named([base_name(recipe), str(run_folder)], []).duels
     assert unknown.zero_shot_average is None
+    other = Path(
+        shutil.copytree(known, tmp_path / "another-run")
+    )  # knows another task of the same models, and disagrees on one
+    for it in record["facts"]["models"]:
+        it["zero_shot"] = {"second": "zero-shot", "third": "zero-shot"}
+    (other / "evaluate" / "record.json").write_text(json.dumps(record))
+    older = Path(shutil.copytree(known, tmp_path / "older-run"))
+    (older / "evaluate" / "record.json").write_text(json.dumps({"facts": {}}))
+    (both,) = compare_named([base_name(recipe), str(known)], [known, other, older]).duels
+    assert both.zero_shot_average["ndcg_at_10"].tuned == zero_shot.tuned
+
+
+def test_a_folder_of_results_that_is_no_measurement_is_passed_over(run_folder, tmp_path, monkeypatch) -> None:
+    runs = tmp_path / "runs"
+    for path in (
+        "evaluate/results/a__b/1/NFCorpus.json",
+        "evaluate/results/a__b/1/SciFact.json",
+        "small/x/results/note.txt",
+    ):
+        (runs / path).parent.mkdir(parents=True, exist_ok=True)
+        (runs / path).write_text("{}")
+    assert measured_in(runs) == measured_in(runs / "small") == []
+    monkeypatch.chdir(runs)
+    with pytest.raises(InputError, match="no model of that name"):
+        compare_named(["small", "other"], [runs])
 
 
 def test_a_task_that_does_not_rank_is_left_out_and_told(run_folder, tmp_path, caplog) -> None:

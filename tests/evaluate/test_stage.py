@@ -151,7 +151,7 @@ def test_mteb_is_told_of_the_trained_model_what_no_folder_of_weights_tells(
     meta = json.loads(told.read_text())
     assert meta["n_parameters"] == sum(it.numel() for it in SentenceTransformer(str(tuned_model)).parameters())
     assert {"BeIR/nfcorpus", "NFCorpus", "NFCorpus-PL"} <= set(meta["training_datasets"])
-    assert (meta["adapted_from"], meta["license"]) == (tiny_model.parent.name, "other")
+    assert (meta["adapted_from"], meta["license"]) == (tiny_model.parent.name, "not specified")
 
 
 def test_done_work_is_skipped_until_the_model_or_a_task_changes(tiny_model, tuned_model, tasks, tmp_path) -> None:

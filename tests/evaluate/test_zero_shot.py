@@ -55,14 +55,25 @@ def test_data_that_was_decontaminated_is_zero_shot_unless_it_is_that_of_the_task
 
 def test_a_translation_of_what_was_trained_on_is_trained_on_too() -> None:
     tasks = ["SciFact", "SciFact-PL", "NFCorpus"]
-    told = {"training_datasets": ["BeIR/scifact", {"not": "a name"}], "decontamination": "no report"}
-    assert by_manifest(told, tasks, []) == {
-        "SciFact": "trained on",
-        "SciFact-PL": "trained on",
-        "NFCorpus": "not known",
-    }
-    assert trained_on({"BeIR/scifact"}) == ("SciFact", "SciFact-PL")
-    assert "SciFact-PL" in mteb_names(["BeIR/scifact"])
+    for data in ("BeIR/scifact", "mteb/SciFact-PL"):
+        told = {"training_datasets": [data, {"not": "a name"}], "decontamination": "no report"}
+        states = by_manifest(told, tasks, [])
+        assert states == {"SciFact": "trained on", "SciFact-PL": "trained on", "NFCorpus": "not known"}
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("BeIR/scifact", ("SciFact", "SciFact-PL")),
+        ("mteb/medical_qa", ("MedicalQARetrieval",)),
+        ("CmedqaRetrieval", ("CmedqaRetrieval", "CMedQAv2-reranking")),
+        ("mteb/medrxiv-clustering-p2p", ("MedrxivClusteringP2P.v2",)),
+        ("somebody/notes", ()),
+    ],
+)
+def test_names_of_data_are_those_of_the_tasks_that_mteb_makes_of_it(data, expected) -> None:
+    assert set(expected) <= set(trained_on(mteb_names([data])))
+    assert bool(expected) == bool(trained_on(mteb_names([data])))
 
 
 def test_a_model_that_carries_its_manifest_is_judged_by_it_and_by_its_base() -> None:

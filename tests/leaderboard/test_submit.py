@@ -117,6 +117,20 @@ def test_results_that_mteb_would_not_take_are_refused(
     assert not (tmp_path / "to").exists()
 
 
+def test_a_result_in_one_language_of_several_is_left_out_and_told(run: Run, tmp_path: Path, caplog) -> None:
+    path = write_result(run, "NFCorpus", 0.4).with_name("PublicHealthQA.json")
+    task = mteb.get_task("PublicHealthQA")
+    result = mteb.TaskResult.from_task_results(task, {"test": {"english": {"main_score": 0.8}}}, evaluation_time=1.0)
+    result.to_disk(path)
+    with caplog.at_level("INFO", "medembed"):
+        files = submit(run.recipe, run, None, None, tmp_path / "to")
+    assert {file.stem for file in files} == {"org_models", "model_meta", "NFCorpus"}
+    assert "PublicHealthQA.json: is not whole: 7 subsets" in caplog.text
+    path.with_name("NFCorpus.json").unlink()
+    with pytest.raises(InputError, match="is not whole: 7 subsets"):
+        submit(run.recipe, run, None, None, tmp_path / "nothing")
+
+
 def test_results_at_the_published_commit_are_taken_from_where_they_are_said_to_be(run: Run, tmp_path: Path) -> None:
     place = tmp_path / "elsewhere" / f"results/org__Test-Model.v1/{COMMIT}"
     place.mkdir(parents=True)
@@ -127,6 +141,9 @@ def test_results_at_the_published_commit_are_taken_from_where_they_are_said_to_b
 
 
 def test_results_of_another_revision_are_not_submitted(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"(?s)was not published from here.*--results"):
+        submit(run.recipe, run, None, "f" * 40, tmp_path / "to")
+    shutil.rmtree(run.path("publish"))
     with pytest.raises(InputError, match=r"(?s)was not published from here.*--results"):
         submit(run.recipe, run, None, "f" * 40, tmp_path / "to")
     with pytest.raises(InputError, match="holds no results"):

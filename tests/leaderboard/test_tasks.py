@@ -14,7 +14,6 @@ def test_splits_subsets_and_metrics_are_those_of_mteb() -> None:
     for name, task in tasks.items():
         assert set(TASKS[name].parts) == {(split, subset) for split in task.eval_splits for subset in task.hf_subsets}
         assert TASKS[name].metric == METRICS[task.metadata.main_score]
-        assert TASKS[name].adapted_from == next((it for it in task.metadata.adapted_from or () if it in TASKS), "")
 
 
 def test_headline_and_benchmark_are_those_of_the_evaluation() -> None:

@@ -277,11 +277,11 @@ def test_a_card_without_what_the_hub_lists_it_by_is_not_published(
 ) -> None:
     recipe, run = model_run(tmp_path, tiny_model, publish={"folder": str(tmp_path / "hub")})
     card = publish.contents(recipe, run)["README.md"].decode()
-    gates.card_is_complete("model", card)
-    for lacking in ("pipeline_tag", "model-index"):
+    gates.card_is_complete(recipe, card)
+    for lacking in ("pipeline_tag", "model-index", "datasets"):
         without = card.replace(f"\n{lacking}:", "\nanother:")
         with pytest.raises(InputError, match=f"its metadata lack {lacking}"):
-            gates.card_is_complete("model", without)
+            gates.card_is_complete(recipe, without)
         monkeypatch.setattr(cards, "model_card", lambda _, without=without: without)
         with pytest.raises(InputError, match=f"its metadata lack {lacking}"):
             publish.contents(recipe, run)

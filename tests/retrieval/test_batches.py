@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 
-from medembed.retrieval.batches import batches, encoded
+from medembed.retrieval.batches import CPU_TOKENS, batches, encoded
 from tests.evaluate.test_alone import sparse_model
 from tests.fixtures.models import WORDS, encoded_by
 
@@ -96,6 +96,22 @@ def test_a_model_without_a_tokenizer_of_the_usual_kind_is_encoded_too(tmp_path: 
     assert [row.tobytes() for row in as_arrays(encoded(model, "encode", TEXTS, 8))] == [
         row.tobytes() for row in expected
     ]
+
+
+def test_the_prompt_counts_among_the_tokens_of_a_batch(tiny_model: Path, monkeypatch) -> None:
+    model = SentenceTransformer(str(tiny_model), device="cpu", prompts={"query": "fever " * 30, "document": ""})
+    shapes = []
+
+    def forward(transformer: Any, features: dict[str, Any], **settings: Any) -> Any:
+        shapes.append(features["input_ids"].shape)
+        return plain(transformer, features, **settings)
+
+    plain = type(model[0]).forward
+    monkeypatch.setattr(type(model[0]), "forward", forward)
+    encoded(model, "encode_query", ["pain"] * 200, 512)
+    encoded(model, "encode", ["pain"] * 200, 512, prompt="cough " * 12)
+    assert max(rows * tokens for rows, tokens in shapes) <= CPU_TOKENS
+    assert sum(rows for rows, _ in shapes) == 400 and {tokens for _, tokens in shapes} == {33, 15}
 
 
 def test_a_model_that_cannot_be_copied_is_encoded_batch_by_batch(model) -> None:

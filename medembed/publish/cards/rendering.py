@@ -23,6 +23,11 @@ from medembed.rows import encodable
 NOT_RECORDED = Markup("not recorded")
 SOURCE = "https://github.com/medembed/medembed"
 LONGEST = 160  # characters of one value
+SPELT = {
+    "@": "&#64;",
+    ":": "&#58;",
+    ".": "&#46;",
+}  # in a line that cannot be code, since a bar would have to be escaped in a table
 LINKS = re.compile(
     r"://|www\.|(?<!\w)@\w|\w@[\w-]+\.\w", re.IGNORECASE
 )  # what pages make links and mentions of by themselves
@@ -121,10 +126,11 @@ def text(value: Any, longest: int = LONGEST) -> Markup:
     if is_absent(value):
         return NOT_RECORDED
     line = f"{value:.4g}" if isinstance(value, float) else _line(value, longest)
-    if LINKS.search(line):
+    if LINKS.search(line) and "|" not in line:
         return code(line, longest)
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return Markup(re.sub(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", line))
+    line = re.sub(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", line)
+    return Markup(LINKS.sub(lambda it: "".join(SPELT.get(c, c) for c in it[0]), line))
 
 
 def code(value: Any, longest: int = LONGEST) -> Markup:
