@@ -68,9 +68,7 @@ def _zero_shot(folders: list[Path]) -> Callable[[Resolved], set[str]]:
 
     def zero_shot(model: Resolved) -> set[str]:
         states = known[model.name.partition("@")[0], model.revision]
-        return {
-            task for task, said in states.items() if said == {"zero-shot"}
-        }  # where two runs disagree, nothing is known
+        return {task for task, said in states.items() if said == {"zero-shot"}}  # unless another run disagrees
 
     return zero_shot
 

@@ -36,7 +36,7 @@ def mteb_names(datasets: Iterable[str]) -> set[str]:
     """The tasks of mteb that are made of these data sets, and by mteb's own rule what was adapted from those, or those from."""
     from mteb.models import ModelMeta
 
-    made_of = tasks_of(of_data(_names_of_mteb(), datasets, {}), "trained on")
+    made_of = tasks_of(of_data(_data_of_mteb(), datasets, {}), "trained on")
     return set(ModelMeta.create_empty(overwrites={"training_datasets": set(made_of)}).get_training_datasets() or ())
 
 
@@ -53,10 +53,10 @@ def declared_to_mteb(manifest: Mapping[str, Any], base: str) -> dict[str, Any]:
 
 
 @cache
-def _names_of_mteb() -> dict[str, list[str]]:
+def _data_of_mteb() -> dict[str, str]:
     from mteb.get_tasks import TASK_LIST
 
-    return {task.metadata.name: [str(task.metadata.dataset["path"])] for task in TASK_LIST}
+    return {task.metadata.name: str(task.metadata.dataset["path"]) for task in TASK_LIST}
 
 
 def _of_data(manifest: Mapping[str, Any], tasks: list[str], languages: list[str]) -> States:
@@ -69,7 +69,7 @@ def _of_data(manifest: Mapping[str, Any], tasks: list[str], languages: list[str]
         for task, data in about.items()
         if (report := within(manifest, "decontamination", task)).get("revision") == data.dataset["revision"]
     }
-    names = {task: [str(data.dataset["path"])] for task, data in about.items()}
+    datasets = {task: str(data.dataset["path"]) for task, data in about.items()}
     said = manifest.get("training_datasets")
     trained_on = [it for it in said if isinstance(it, str)] if isinstance(said, list) else []
-    return of_data(names, [*trained_on, *mteb_names(trained_on)], reports)
+    return of_data(datasets, [*trained_on, *mteb_names(trained_on)], reports)

@@ -24,20 +24,18 @@ def declared(tasks: Iterable[str], training_datasets: Collection[str] | None) ->
 
 
 def of_data(
-    datasets: Mapping[str, Iterable[str]],
-    training_datasets: Iterable[str],
-    decontamination: Mapping[str, Mapping[str, Any]],
+    datasets: Mapping[str, str], training_datasets: Iterable[str], decontamination: Mapping[str, Mapping[str, Any]]
 ) -> States:
     """The states by our own manifest.
 
-    `datasets` says for each task what else its data is called: its repository or folder. A task is trained on when a training set is
-    called so, in whatever organisation; else zero-shot when the texts of the task were looked for in the training data and removed
-    (`provenance.decontamination`).
+    `datasets` says for each task the repository or folder that its data comes from. A task is trained on when a training set is called
+    as the task or its data is, in whatever organisation; else zero-shot when the texts of the task were looked for in the training data
+    and removed (`provenance.decontamination`).
     """
-    trained_on = {plain(name) for name in training_datasets}
+    trained_on = {_plain(name) for name in training_datasets}
     states: States = {}
-    for task, names in datasets.items():
-        if trained_on.intersection(map(plain, (task, *names))):
+    for task, dataset in datasets.items():
+        if {_plain(task), _plain(dataset)} & trained_on:
             states[task] = "trained on"
         else:
             checked = decontamination.get(task, {}).get("state") == "decontaminated"
@@ -65,6 +63,6 @@ def share(states: Mapping[str, State]) -> float | None:
     return round(100 * len(tasks_of(states)) / len(states), 1)
 
 
-def plain(name: str) -> str:
+def _plain(name: str) -> str:
     """The last part of a name, for comparison: `mteb/trec-covid` and `BeIR/TRECCOVID` are one."""
     return re.sub(r"[\W_]", "", name.rstrip("/").rpartition("/")[2].casefold())
