@@ -17,7 +17,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from medembed.errors import InputError
-from medembed.evaluate.lineage import mteb_names
 from medembed.leaderboard.tasks import TASKS
 
 log = logging.getLogger(__name__)
@@ -149,6 +148,8 @@ def _meta(path: Path, rejects: Counter[str]) -> _Meta | None:
 
 
 def _facts(meta: _Meta) -> Facts:
+    from medembed.evaluate.lineage import mteb_names  # heavy, as mteb is
+
     dimensions = max(meta.embed_dim, default=None) if isinstance(meta.embed_dim, list) else meta.embed_dim
     return Facts(
         parameters=meta.n_parameters,
