@@ -57,11 +57,7 @@ TASKS = {
         Task("SciFact-PL", "SciFact in Polish."),
         Task("MedrxivClusteringP2P.v2", "Preprints of medRxiv by field, from title and abstract.", "V-measure"),
         Task("MedrxivClusteringS2S.v2", "Preprints of medRxiv by field, from the title.", "V-measure"),
-        Task(
-            "CmedqaRetrieval",
-            "Answers to patients' questions in Chinese.",
-            splits=("dev",),
-        ),
+        Task("CmedqaRetrieval", "Answers to patients' questions in Chinese.", splits=("dev",)),
         Task("CMedQAv2-reranking", "Candidate answers to patients' questions in Chinese, put in order.", "MAP"),
     )
 }
