@@ -55,10 +55,14 @@ def test_the_server_takes_as_many_as_it_has_slots_and_queue_and_no_more() -> Non
     schema = {"type": "object", "properties": {"pairs": {"type": "array", "items": {"type": "string"}}}}
     form = {"type": "json_object", "value": schema}
     body = {"model": "tgi", "messages": [{"role": "user", "content": "Pulse regular."}], "response_format": form}
-    with server(slots=2, queue=1, seconds=[0.5, 0.5]) as url, ThreadPoolExecutor(6) as threads:
-        answers = threads.map(lambda _: httpx2.post(f"{url}/v1/chat/completions", json=body).status_code, range(6))
+    with (
+        server(slots=2, queue=1, seconds=[2, 2]) as url,  # time enough for all six to come
+        httpx2.Client(base_url=url, timeout=30) as client,
+        ThreadPoolExecutor(6) as threads,
+    ):
+        answers = threads.map(lambda _: client.post("/v1/chat/completions", json=body).status_code, range(6))
         assert sorted(answers) == [200, 200, 200, 429, 429, 429]
-        log = httpx2.get(f"{url}/log").json()
+        log = client.get("/log").json()
     assert log["refused"] == 3
     begun = sorted(each["begun"] for each in log["generations"])
-    assert begun[1] - begun[0] < 0.3 < 0.45 < begun[2] - begun[0], "the third waits for a slot"
+    assert begun[1] - begun[0] < 1.9 < begun[2] - begun[0], "the third waits for a slot"

@@ -9,6 +9,7 @@ import pytest
 
 from medembed.errors import RunError
 from medembed.llm.client import Client
+from medembed.llm.endpoints import UNSTATED
 from medembed.llm.outcomes import Failure, Reply
 from tests.fixtures.tgi import TGI
 from tests.llm.asking import ask, dies_after
@@ -102,29 +103,29 @@ def test_a_truncated_reply_stands_where_the_server_has_no_more_to_give():
 
 
 def test_no_more_requests_are_in_flight_than_the_recipe_allows():
-    with TGI(seconds=0.05) as tgi:
-        ask(tgi, requests=20, concurrency=5)
+    with TGI(seconds=0.05, rounds=[5]) as tgi:
+        ask(tgi, requests=20, concurrency=5, timeout=30)
     assert tgi.most_in_flight == 5
 
 
 def test_a_window_begins_with_what_the_server_says_it_takes():
-    with TGI(seconds=0.1, slots=12) as tgi:
-        ask(tgi, requests=40)
+    with TGI(seconds=0.1, slots=12, rounds=[12]) as tgi:
+        ask(tgi, requests=40, timeout=30)
     assert tgi.most_in_flight == 12
     assert len(tgi.asked) == 40  # and so none was refused
 
 
 def test_a_window_grows_while_a_server_that_states_no_limit_answers():
-    with TGI(seconds=0.5, dialect="openai") as vllm:
+    with TGI(rounds=[32, 36], dialect="openai") as vllm:
         widths = watched(lambda client: client.endpoints[0].window, vllm, requests=80, timeout=30)
     assert widths[0] == 32 and widths == sorted(widths)
     assert vllm.most_in_flight >= 36
 
 
 def test_a_window_shrinks_to_what_the_server_takes_in_truth_and_all_is_answered():
-    with TGI(seconds=0.05, slots=8, dialect="openai") as server:
+    with TGI(seconds=0.15, slots=8, dialect="openai") as server:
         widths = watched(lambda client: client.endpoints[0].window, server, requests=150, attempts=1)
-    assert widths[0] == 32 and widths[-1] <= 16
+    assert widths[-1] <= 20 < UNSTATED
 
 
 def test_a_storm_of_429_uses_up_no_attempts_and_does_not_close_the_window():
@@ -166,9 +167,9 @@ def test_two_endpoints_share_the_work():
 
 
 def test_each_endpoint_gets_as_much_as_it_works_off():
-    with TGI(seconds=0.1, slots=4) as quick, TGI(seconds=0.4, slots=4) as slow:
-        ask(quick, slow, requests=80, timeout=30)
-    assert 58 <= len(quick.asked) <= 68
+    with TGI(seconds=0.3, slots=4) as quick, TGI(seconds=1.2, slots=4) as slow:
+        ask(quick, slow, requests=40, timeout=30)
+    assert 27 <= len(quick.asked) <= 35
 
 
 def test_a_request_that_failed_goes_to_another_endpoint():
@@ -209,7 +210,13 @@ def test_an_endpoint_that_dies_and_returns_is_used_again():
 
 def test_the_only_endpoint_may_be_away_for_a_while_and_no_request_pays_for_it(caplog):
     with TGI(seconds=0.01, slots=4) as tgi:
-        back = threading.Timer(0.5, tgi.open)
+
+        def returns() -> None:
+            while "no endpoint answers" not in caplog.text:
+                time.sleep(0.02)
+            tgi.open()
+
+        back = threading.Thread(target=returns, daemon=True)
 
         def watch(_: Client) -> None:
             if len(tgi.asked) > 20 and not tgi.dead and not back.ident:
