@@ -95,7 +95,7 @@ def _found(names: list[str], places: Iterable[Path]) -> list[Measured]:
 def _means_folder(name: str) -> bool:
     """Whether this is a folder with something measured in it, or can be no name of a model."""
     folder = Path(name)
-    return folder.is_dir() and (is_local(name) or (folder / OWNER).exists() or bool(_measurements(folder)))
+    return folder.is_dir() and (is_local(name) or (folder / OWNER).exists() or bool(_measured(folder)))
 
 
 def _in_folder(folder: Path) -> Measured:
@@ -159,13 +159,14 @@ def measured_in(folder: Path) -> list[Measured]:
     Of a model that was measured twice on a task, with other settings or by another mteb, the newer scores count.
     """
     tasks: dict[tuple[str, str], dict[str, Measurement]] = {}
+    scored: list[Path] = []
     for place in _measured(folder):
-        if not (place / SCORED).exists():
-            log.info(
-                "compare: %s does not rank, and has no scores by query: left out",
-                Measurement.read(place).results().stem,
-            )
-    for place in _measurements(folder):
+        if (place / SCORED).exists():
+            scored.append(place)
+        else:
+            name = Measurement.read(place).results().stem
+            log.info("compare: %s does not rank, and has no scores by query: left out", name)
+    for place in sorted(scored, key=lambda it: ((it / SCORED).stat().st_mtime_ns, it.name)):
         measurement = Measurement.read(place)
         result = measurement.results()
         said = read_json(result.with_name("model_meta.json"))
@@ -174,12 +175,6 @@ def measured_in(folder: Path) -> list[Measured]:
             log.info("%s was measured twice on %s in %s; the newer scores count", said["name"], result.stem, folder)
         of_model[result.stem] = measurement
     return [Measured(Resolved(name, revision, ""), of_model) for (name, revision), of_model in tasks.items()]
-
-
-def _measurements(folder: Path) -> list[Path]:
-    """Of the folders that `measure` wrote those with scores by query, oldest first."""
-    scored = [it for it in _measured(folder) if (it / SCORED).exists()]
-    return sorted(scored, key=lambda it: ((it / SCORED).stat().st_mtime_ns, it.name))
 
 
 def _measured(folder: Path) -> list[Path]:
