@@ -14,7 +14,14 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Snapshot = Annotated[Path | None, typer.Option(metavar="FILE", help="Another snapshot than the one that comes along.")]
+Snapshot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH",
+        help="Published figures: another snapshot than the one that comes along, or a clone of mteb's results repository, "
+        "such as `remote` in mteb's cache.",
+    ),
+]
 
 
 @app.command()
@@ -23,7 +30,8 @@ def build(
         list[Path] | None,
         typer.Argument(
             metavar="[RESULTS]...",
-            help="Run folders, checkouts or caches with results/<org>__<model>/<revision>/<Task>.json.",
+            help="Run folders, and others with results/<org>__<model>/<revision>/<Task>.json, that you have measured: they are "
+            "told as yours.",
             show_default=False,
         ),
     ] = None,
@@ -93,7 +101,10 @@ def submit(
         Path | None, typer.Option(metavar="DIR", help="mteb's results of it; else those in its run folder.")
     ] = None,
     revision: Annotated[str | None, typer.Option(metavar="COMMIT", help="Else the one that was published.")] = None,
-    to: Annotated[Path, typer.Option(metavar="DIR", help="Where the files are written.")] = Path("submission"),
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the files are written; else submission/<name of the recipe>."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write and validate; do not tell where to send.")] = False,
     run_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Else runs/<name of the recipe>.")] = None,
 ) -> None:
@@ -103,6 +114,7 @@ def submit(
     from medembed.run import Run
 
     loaded = load(recipe)
+    to = to or Path("submission") / loaded.name
     for path in (files := submit(loaded, Run(loaded, run_dir), results, revision, to)):
         typer.echo(path)
     if not dry_run:

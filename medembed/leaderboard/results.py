@@ -1,7 +1,7 @@
 """Folders with mteb's result files in; scores and facts of models out, and how many files could not be used, by reason.
 
-Any folder will do that holds `results/<org>__<model>/<revision>/<Task>.json`: a run folder, a checkout of the public results
-repository, mteb's own cache. Whoever wrote the files is not trusted: what is not of the expected form is counted, never believed.
+Any folder will do that holds `results/<org>__<model>/<revision>/<Task>.json`: a run folder, what mteb wrote, a clone of the public
+results repository. Whoever wrote the files is not trusted: what is not of the expected form is counted, never believed.
 """
 
 import json
@@ -27,8 +27,7 @@ PLACES = (
     "results",
     "evaluate/results",
     "*/evaluate/results",
-    "remote/results",
-)  # checkout or cache, run folder, runs, cache
+)  # what `evaluate --model` or mteb wrote, run folder, runs
 
 Scores = dict[str, dict[str, float]]  # split → subset → main score (0 to 1)
 

@@ -64,13 +64,13 @@ _FORM = TypeAdapter(Snapshot)
 
 
 def load(path: Path = PUBLISHED) -> Snapshot:
-    """The snapshot, with what is reported elsewhere.
+    """The snapshot, or what a clone of the results repository holds, with what is reported elsewhere.
 
     Raises:
         InputError: it cannot be read.
     """
     try:
-        published = _FORM.validate_json(gzip.decompress(path.read_bytes()))
+        published = _clone(path)[0] if path.is_dir() else _FORM.validate_json(gzip.decompress(path.read_bytes()))
     except (OSError, EOFError, ValidationError) as error:
         mend = "`medembed leaderboard renew CHECKOUT` makes one."
         raise InputError.of("is no snapshot of published figures", str(path), mend) from error
@@ -88,14 +88,19 @@ def renew(checkout: Path, path: Path = PUBLISHED) -> tuple[Snapshot, Counter[str
     Raises:
         InputError: it is no git checkout, or holds no results.
     """
-    commit, date = _commit(checkout)
-    found = read([checkout])
-    source = Source("results repository of mteb", REPOSITORY, commit, date, "CC0-1.0")
-    snapshot = Snapshot([source], _facts(found), sorted(found.results, key=lambda it: (it.model, it.revision, it.task)))
+    snapshot, rejects = _clone(checkout)
     text = json.dumps(_FORM.dump_python(snapshot, mode="json", exclude_defaults=True), ensure_ascii=False, indent=0)
     with replacing(path) as temporary:
         temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
-    return snapshot, found.rejects
+    return snapshot, rejects
+
+
+def _clone(folder: Path) -> tuple[Snapshot, Counter[str]]:
+    commit, date = _commit(folder)
+    found = read([folder])
+    source = Source("results repository of mteb", REPOSITORY, commit, date, "CC0-1.0")
+    results = sorted(found.results, key=lambda it: (it.model, it.revision, it.task))
+    return Snapshot([source], _facts(found), results), found.rejects
 
 
 def _commit(checkout: Path) -> tuple[str, str]:

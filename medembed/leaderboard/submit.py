@@ -42,6 +42,8 @@ def submit(recipe: Recipe, run: Run, results: Path | None, revision: str | None,
     found = _results((results / place if results else _measured_before(run, commit)).resolve())
     meta = _meta(recipe, run, name, commit)
     code = to / "mteb/mteb/models/model_implementations" / f"{_identifier(name.partition('/')[0])}_models.py"
+    if code.exists() and f"name={name!r}," not in code.read_text(encoding="utf-8"):
+        raise InputError.of("holds the submission of another model", str(code), "Choose another folder by `--to`.")
     files = {code: _module(meta)}
     target = to / "results" / place
     told = meta.to_dict() | {"training_datasets": sorted(meta.training_datasets or [])}

@@ -8,7 +8,7 @@ import pytest
 
 from medembed.errors import InputError
 from medembed.leaderboard import board, snapshot
-from medembed.leaderboard.results import read
+from medembed.leaderboard.results import Found, read
 from tests.leaderboard.files import COMMIT, write, write_meta, write_result
 
 
@@ -35,6 +35,12 @@ def test_a_checkout_becomes_a_snapshot_with_facts_of_the_registry(checkout: Path
     assert loaded.facts["org/unknown"].parameters == 5 and loaded.facts["org/unknown"].trained_on is None
     assert rejects["not a result file of mteb"] == 1
     assert [it for it in loaded.results if "abhinand" not in it.model] == made.results and len(made.results) == 2
+
+
+def test_a_page_is_built_from_a_clone_too_and_its_figures_are_not_ours(checkout: Path) -> None:
+    made = board.make(snapshot.load(checkout), Found())
+    rows = {row.model: row for row in made.rows}
+    assert rows["org/unknown"].scores["NFCorpus"].value == 0.2 and not rows["org/unknown"].ours
 
 
 def test_the_same_checkout_gives_the_same_bytes(checkout: Path, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ ANYTHING = st.recursive(
 )
 
 
-@pytest.mark.parametrize("place", ["", "evaluate", "some-run/evaluate", "remote"])
-def test_results_are_found_in_checkouts_run_folders_and_caches(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("place", ["", "evaluate", "some-run/evaluate"])
+def test_results_are_found_in_run_folders_and_where_mteb_wrote_them(tmp_path: Path, place: str) -> None:
     write_result(tmp_path / place, "org/model", "NFCorpus", 0.4)
     [result] = read([tmp_path]).results
     assert (result.model, result.revision, result.task) == ("org/model", COMMIT, "NFCorpus")

@@ -68,6 +68,15 @@ def test_both_pull_requests_have_exactly_their_files(run: Run, tmp_path: Path) -
     assert {path.relative_to(to).as_posix() for path in to.rglob("*") if path.is_file()} == expected
 
 
+def test_the_submission_of_another_model_is_not_written_over(run: Run, tmp_path: Path) -> None:
+    (code, *_) = submit(run.recipe, run, None, None, tmp_path / "submission")
+    standing = code.read_text().replace(NAME, "org/Another-Model")
+    code.write_text(standing)
+    with pytest.raises(InputError, match="holds the submission of another model"):
+        submit(run.recipe, run, None, None, tmp_path / "submission")
+    assert code.read_text() == standing
+
+
 def test_the_metadata_says_what_was_trained_and_on_what(run: Run, tmp_path: Path) -> None:
     submit(run.recipe, run, None, None, tmp_path / "to")
     meta = json.loads(next(tmp_path.rglob("to/**/model_meta.json")).read_text())
