@@ -109,10 +109,11 @@ def _embedded(encoder: Any, rows: Any, side: Any, where: dict[str, Any]) -> Any:
 
 
 def _passages(task: "AbsTaskRetrieval") -> list[str]:
-    """The texts of all parts."""
-    return [
-        passage_input(row.get("title"), row["text"])
+    """The texts of all parts; passages that several parts have, by their ids and texts, count once."""
+    passages = {
+        (row["id"], passage_input(row.get("title"), row["text"]))
         for splits in task.dataset.values()
         for data in splits.values()
         for row in data["corpus"]
-    ]
+    }
+    return [text for _, text in sorted(passages)]

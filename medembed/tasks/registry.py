@@ -63,6 +63,10 @@ class LocalTask(AbsTaskRetrieval):  # type: ignore[misc]
         }
         self.dataset = {"default": {"test": split}}
         self.notes = data.notes
+        # As mteb has it of ArguAna: a query that is itself a passage must not find itself.
+        self.ignore_identical_ids = any(
+            it in data.passages and text == data.passages[it][1] for it, text in data.queries.items()
+        )
         self.data_loaded = True
 
 
@@ -128,11 +132,9 @@ def look(task: str, languages: list[str]) -> None:
     Raises:
         InputError: as `find`; its data is not on the Hub, and not in the cache of datasets.
     """
-    found = find(task, languages)
     if is_local(task):
         beir.read(Path(task))
-        return
-    if not is_on_hub(found):
+    elif not is_on_hub(find(task, languages)):
         try:
             load(task, languages)  # a task that was loaded before needs no Hub
         except RunError as error:
@@ -174,6 +176,8 @@ def load(task: str, languages: list[str]) -> AbsTask:
     found = find(task, languages)
     try:
         found.load_data()
+        if isinstance(found, AbsTaskRetrieval):
+            found.convert_v1_dataset_format_to_v2(num_proc=None)  # PublicHealthQA and CUREv1 come in mteb's first form
     except NOT_LOADED as error:
         mend = "Check HF_ENDPOINT and the network; the same command goes on from here."
         what = f"the data of {task} cannot be loaded ({type(error).__name__})"
