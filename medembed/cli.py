@@ -142,7 +142,10 @@ def evaluate(
     overrides: Overrides = None,
     model: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Instead of a recipe: `bm25`, a folder, or org/name[@revision] on the Hub."),
+        typer.Option(
+            metavar="NAME",
+            help="Instead of a recipe: `bm25`, a folder, org/name[@revision] on the Hub, or an endpoint, URL[#MODEL].",
+        ),
     ] = None,
     tasks: Annotated[
         list[str] | None,
@@ -152,18 +155,26 @@ def evaluate(
         str | None, typer.Option(metavar="NAME", help='Of `--model`: all tasks of one, such as "MTEB(Medical, v1)".')
     ] = None,
     languages: Annotated[
-        str, typer.Option(metavar="CODES", help="Of `--tasks`: ISO 639-3, by commas; `all` for all that a task has.")
-    ] = "eng",
-    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Of `--model`: texts at once.")] = 32,
+        str | None,
+        typer.Option(
+            metavar="CODES", help="Of `--tasks`: ISO 639-3, by commas; `all` for all that a task has. [default: eng]"
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Of `--model`: texts at once. [default: 32]")
+    ] = None,
     allow_remote_code: Annotated[
-        bool, typer.Option("--allow-remote-code", help="Run code that comes with the model.")
+        bool, typer.Option("--allow-remote-code", help="Of `--model`: run code that comes with it.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Measure again, by the embeddings that are kept.")
+        bool, typer.Option("--overwrite", help="Of `--model`: measure again, by the embeddings that are kept.")
     ] = False,
     costs: Annotated[
         bool, typer.Option("--costs", help="Of `--model`: its size and speed too, and its quality when stored smaller.")
     ] = False,
+    dimensions: Annotated[
+        str | None, typer.Option(metavar="N[,N...]", help="Of `--costs`: also cut to so many dimensions.")
+    ] = None,
     run_dir: RunDir = None,
 ) -> None:
     """Model → results of base and tuned on mteb tasks, the difference and the verdict; or of any one model by `--model`.
@@ -172,30 +183,44 @@ def evaluate(
     medembed evaluate recipes/quickstart/model.yaml
     medembed evaluate --model BAAI/bge-small-en-v1.5 --tasks ArguAna,NFCorpus
     medembed evaluate --model bm25 --tasks ./my-beir-folder
-    medembed evaluate --model ./my-model --tasks ./my-beir-folder --costs
+    medembed evaluate --model ./my-model --tasks ./my-beir-folder --costs --dimensions 256,64
     medembed evaluate --model org/MedEmbed-small-v1@v1.0.0 --benchmark "MTEB(Medical, v1)"
 
-    Of `--model`, mteb's results files and the scores of every query are in runs/evaluate, or `--run-dir`.
+    Of `--model`, mteb's results files, the scores of every query, and what else is told are in runs/evaluate, or `--run-dir`.
     """
     named = [name.strip() for each in tasks or [] for name in each.split(",") if name.strip()]
     if model is None:
         if recipe is None or named or benchmark:
             raise InputError.of("takes a recipe, or `--model` with `--tasks` or `--benchmark`", "evaluate")
+        given = {"languages": languages, "batch-size": batch_size, "allow-remote-code": allow_remote_code}
+        given |= {"overwrite": overwrite, "costs": costs, "dimensions": dimensions}
+        if idle := [f"--{name}" for name, value in given.items() if value]:
+            mend = "They belong to `--model`; with a recipe, override its keys: `evaluate.batch_size=8`."
+            raise InputError.of("does nothing with a recipe", ", ".join(idle), mend)
         echo(report.results(perform("evaluate", Job.of(recipe, overrides, run_dir))))
         return
     if recipe is not None or bool(named) == bool(benchmark):
         raise InputError.of("takes `--tasks` or `--benchmark`, one of the two, and no recipe", "--model")
+    if languages and benchmark:
+        raise InputError.of("does nothing with `--benchmark`, which says itself what it asks", "--languages")
+    if dimensions and not costs:
+        raise InputError.of("does nothing alone", "--dimensions", "It belongs to `--costs`.")
+    try:
+        cut_to = [int(number) for number in dimensions.split(",")] if dimensions else []
+    except ValueError as error:
+        raise InputError.of("are numbers, such as 256,64", "--dimensions") from error
     from medembed.evaluate.alone import measure_alone, summary, tasks_of
 
     found = measure_alone(
         model,
         tasks_of(benchmark) if benchmark else named,
         run_dir or Path("runs") / "evaluate",
-        languages=[] if benchmark or languages == "all" else languages.split(","),
-        batch_size=batch_size,
+        languages=[] if benchmark or languages == "all" else (languages or "eng").split(","),
+        batch_size=batch_size or 32,
         allow_remote_code=allow_remote_code,
         again=overwrite,
         costs=costs,
+        cut_to=cut_to,
     )
     resolved = found.measured.model
     echo(report.scores(f"{resolved.name}@{resolved.revision}", summary(found)))

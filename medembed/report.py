@@ -71,7 +71,8 @@ def costs(facts: dict[str, Any], speed: dict[str, Any]) -> str:
         rates = ", ".join(
             f"{rate:,} embeddings/s in batches of {size}" for size, rate in speed["embeddings_per_second"].items()
         )
-        lines.append(f"{rates} ({speed['device']})")
+        at_most = f", at most {speed['peak_gpu_bytes'] / 2**20:,.0f} MiB there" if "peak_gpu_bytes" in speed else ""
+        lines.append(f"{rates} ({speed['device']}{at_most})")
     lines += [
         f"index of {task}: {told['bytes'] / 2**20:,.1f} MiB in float32" for task, told in facts.get("index", {}).items()
     ]

@@ -61,6 +61,21 @@ def test_an_option_of_generate_that_would_do_nothing_is_refused(option: str) -> 
         said("generate", recipe, option, "2")
 
 
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (["MODEL.yaml", "--overwrite", "--costs"], "--overwrite, --costs: does nothing with a recipe"),
+        (["MODEL.yaml", "--batch-size", "8"], r"--batch-size: does nothing(.|\n)*evaluate.batch_size=8"),
+        (["--model", "bm25", "--benchmark", "MTEB(Medical, v1)", "--languages", "eng"], "--languages: does nothing"),
+        (["--model", "bm25", "--tasks", "NFCorpus", "--dimensions", "64"], "--dimensions: does nothing alone"),
+        (["--model", "bm25", "--tasks", "NFCorpus", "--costs", "--dimensions", "a"], "--dimensions: are numbers"),
+    ],
+)
+def test_an_option_of_evaluate_that_would_do_nothing_is_refused(options: list[str], what: str) -> None:
+    with pytest.raises(InputError, match=what):
+        said("evaluate", *options)
+
+
 def test_an_executor_whose_package_is_not_there_is_told_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("datatrove", reason="needs the extra `executors`: pip install 'medembed[executors]'")
     monkeypatch.setitem(sys.modules, "ray", None)

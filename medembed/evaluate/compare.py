@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medembed.errors import Fault, InputError
+from medembed.evaluate.alone import TOLD
 from medembed.evaluate.duels import MAIN, Change, Duel, cells, duel, head_to_head
 from medembed.evaluate.scores import Measured, Measurement
 from medembed.evaluate.statistics import Comparison
@@ -58,13 +59,14 @@ def compare_named(names: list[str], places: list[Path]) -> Findings:
 
 
 def _zero_shot(folders: list[Path]) -> Callable[[Resolved], set[str]]:
-    """model → the tasks that are zero-shot for it, as run folders among `folders` tell; elsewhere nobody has looked."""
-    records = [path for folder in folders if (path := folder / "evaluate" / "record.json").exists()]
+    """model → the tasks that are zero-shot for it, as the records in `folders` tell."""
+    told = [it for folder in folders if (path := folder / TOLD).exists() for it in read_json(path)]
+    records = [read_json(path) for folder in folders if (path := folder / "evaluate" / "record.json").exists()]
+    told += [it for record in records for it in record["facts"].get("models", [])]
     known: defaultdict[tuple[str, str], defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for path in records:
-        for it in read_json(path)["facts"].get("models", []):
-            for task, state in it["zero_shot"].items():
-                known[it["name"], it["revision"]][task].add(state)
+    for it in told:
+        for task, state in it["zero_shot"].items():
+            known[it["name"], it["revision"]][task].add(state)
 
     def zero_shot(model: Resolved) -> set[str]:
         states = known[model.name.partition("@")[0], model.revision]

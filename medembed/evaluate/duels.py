@@ -82,7 +82,11 @@ def duel(base: Measured, tuned: Measured, resamples: int, seed: int, zero_shot: 
 def head_to_head(models: Mapping[str, Cells]) -> dict[str, dict[str, float]]:
     """For each pair of models: the share of the cells that both have (a task, a metric) in which the first scores higher."""
     return {
-        one: {other: _share_won(cells, theirs) for other, theirs in models.items() if other != one}
+        one: {
+            other: _share_won(cells, theirs)
+            for other, theirs in models.items()
+            if other != one and cells.keys() & theirs
+        }
         for one, cells in models.items()
     }
 
@@ -99,7 +103,7 @@ def cells(measured: Measured) -> Cells:
 
 def _share_won(cells: Cells, theirs: Cells) -> float:
     both = [(cells[cell], theirs[cell]) for cell in cells if cell in theirs]
-    return round(sum(mine > other for mine, other in both) / len(both), 4) if both else 0.0
+    return round(sum(mine > other for mine, other in both) / len(both), 4)
 
 
 def _same_data(task: str, base: Measurement, tuned: Measurement) -> None:

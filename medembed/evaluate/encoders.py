@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mteb.models import ModelMeta
 
 BM25 = "bm25"
-_ALLOW = "`--allow-remote-code` runs it: look at it first, at this revision, and trust who wrote it."
+_ALLOW = "`medembed evaluate --model … --allow-remote-code` runs it: look at it first, at this revision, and trust who wrote it."
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,12 @@ class Ranker:
         return found
 
 
-def find(name: str, *, allow_remote_code: bool) -> tuple[Named | Registered | Ranker | Elsewhere, Resolved]:
-    """What `--model` names: `bm25`, a local folder, the URL of an endpoint, or a Hub id with `@revision` or without; not loaded yet.
+def find(
+    name: str, *, allow_remote_code: bool, batch_size: int = 32
+) -> tuple[Named | Registered | Ranker | Elsewhere, Resolved]:
+    """What `--model` names: `bm25`, a local folder, an endpoint, or a Hub id with `@revision` or without; not loaded yet.
+
+    An endpoint is a URL, with `#NAME` of the model where it serves several; `batch_size`: texts in a request to it.
 
     Raises:
         InputError: no such model or revision, or one that needs code of its own.
@@ -122,7 +126,8 @@ def find(name: str, *, allow_remote_code: bool) -> tuple[Named | Registered | Ra
         return Ranker(), Ranker.resolved
     if re.match("https?://", name):
         try:
-            served = Elsewhere(Endpoint(endpoint=name))
+            url, _, model = name.partition("#")
+            served = Elsewhere(Endpoint(endpoint=url, model=model or None), batch_size)
         except ValueError as error:
             mend = "An endpoint is a URL such as http://localhost:8080; keys come from the environment."
             raise InputError.of("is no URL of an endpoint", "--model", mend) from error

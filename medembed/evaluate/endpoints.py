@@ -269,7 +269,7 @@ def _by_openai(listed: Any, endpoint: Endpoint) -> Served:
         mend = "An endpoint is the URL of a server with OpenAI's /v1/embeddings, or of text-embeddings-inference."
         raise InputError.of("names no model at /v1/models", endpoint.endpoint, mend)
     if name is None:
-        mend = f"Say which, as `model: NAME`: {', '.join(sorted(models)[:5])} …"
+        mend = f"Say which, as `model: NAME` in a recipe or `--model URL#NAME`: {', '.join(sorted(models)[:5])} …"
         raise InputError.of(f"serves {len(models)} models", endpoint.endpoint, mend)
     if name not in models:
         near = difflib.get_close_matches(name, models, n=3, cutoff=0)

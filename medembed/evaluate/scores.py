@@ -9,6 +9,7 @@ import json
 import logging
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from medembed.errors import all_told
 from medembed.evaluate.encoders import Named, Ranker, Registered, as_mteb, settings_of
 from medembed.evaluate.endpoints import UNSTATED, Elsewhere
+from medembed.evaluate.vectors import Remembering
 from medembed.models import Resolved
 from medembed.recipe import Evaluate
 from medembed.rows import content_id
@@ -108,14 +111,17 @@ def measure(
     `again`: measurements are made anew, of the embeddings that are kept.
 
     Raises:
-        InputError: a task is unknown or its folder faulty; the model cannot be loaded.
-        RunError: a task's data cannot be had from the Hub.
+        InputError: a task is unknown, its folder faulty, or its data not to be had; the model cannot be loaded.
+        RunError: a task's data that was there is so no more.
     """
     places = _places(model, resolved, evaluate, folder)
     if again:
         for place in places.values():
             shutil.rmtree(place, ignore_errors=True)
     if wanted := missing(model, resolved, evaluate, folder):
+        from medembed.tasks import registry
+
+        all_told(partial(registry.look, task, evaluate.languages) for task in wanted)
         encoder = encoder_of(model, resolved, evaluate, folder)
         for task in tqdm(wanted, desc="evaluate", unit="task", disable=len(wanted) < 2):
             _measure(encoder, task, evaluate, places[task])
@@ -159,6 +165,7 @@ def _measure(encoder: Any, task: str, evaluate: Evaluate, place: Path) -> None:
 
     loaded = registry.load(task, evaluate.languages)
     log.info("evaluate: %s on %s", encoder.mteb_model_meta.name, loaded.metadata.name)
+    is_kept = isinstance(getattr(encoder, "model", None), Remembering)  # else mteb's own code makes the batches
     unfinished = place.with_name(f".{place.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     mteb.evaluate(
@@ -166,7 +173,7 @@ def _measure(encoder: Any, task: str, evaluate: Evaluate, place: Path) -> None:
         loaded,
         cache=mteb.ResultCache(unfinished),
         prediction_folder=unfinished / "predictions",
-        encode_kwargs={"batch_size": AT_ONCE, "show_progress_bar": False},
+        encode_kwargs={"batch_size": AT_ONCE if is_kept else evaluate.batch_size, "show_progress_bar": False},
         co2_tracker=False,
         show_progress_bar=False,
     )

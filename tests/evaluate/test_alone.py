@@ -18,7 +18,9 @@ from medembed.evaluate.alone import measure_alone, summary, tasks_of
 from medembed.evaluate.costs import costs_of
 from medembed.evaluate.encoders import find
 from medembed.evaluate.encoders import load as load_encoder
-from medembed.evaluate.scores import METRICS
+from medembed.evaluate.scores import METRICS, measure
+from medembed.leaderboard.board import Speeds
+from medembed.models import Resolved
 from medembed.recipe import Evaluate, Model
 from medembed.run import sha256
 from medembed.tasks import registry
@@ -118,6 +120,49 @@ def test_what_a_model_costs_is_told_on_request(tiny_model, task, tmp_path, monke
     assert f"binary, rescored         4 bytes a passage   nDCG@10 {100 * quality['binary, rescored']:.2f}" in told
     of_bm25 = measured("bm25", task, tmp_path / "out", costs=True).costs
     assert "not known of such a model" in report.costs(of_bm25.facts, of_bm25.speed)
+
+
+def test_what_a_model_costs_is_kept_drawn_and_fit_for_the_leaderboard(tiny_model, task, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("medembed.evaluate.efficiency.SECONDS", 0)
+    out = tmp_path / "out"
+    for name in ("a", "b"):
+        shutil.copytree(tiny_model, tmp_path / name)
+        measured(str(tmp_path / name), task, out, costs=True, cut_to=[16])
+    measured(str(tmp_path / "a"), task, out)  # takes away nothing of what is known
+    told = {it["name"]: it for it in json.loads((out / "models.json").read_text())}
+    assert told.keys() == {"a", "b"} and told["a"]["zero_shot"] == {"mine": "not known"}
+    assert {it["dimensions"] for it in told["a"]["compressed"]} == {32, 16}
+    assert (out / "compressed-a.svg").stat().st_size > 1000
+    speeds = Speeds.model_validate_json((out / "speeds.json").read_bytes())
+    assert speeds.embeddings_per_second == {
+        name: it["speed"]["embeddings_per_second"]["32"] for name, it in told.items()
+    }
+    speeds = {"device": "another", "embeddings_per_second": {"c": 1.0}}
+    (out / "speeds.json").write_text(json.dumps(speeds))
+    measured(str(tmp_path / "a"), task, out, costs=True)
+    assert json.loads((out / "speeds.json").read_text())["embeddings_per_second"].keys() == {"a"}
+
+
+def test_a_model_that_makes_its_own_batches_is_asked_for_those_of_the_user(tiny_model, task, tmp_path) -> None:
+    class Own:
+        settings = ("its own",)
+
+        def __init__(self) -> None:
+            self._model = mteb.SentenceTransformerEncoderWrapper(SentenceTransformer(str(tiny_model), device="cpu"))
+            self.mteb_model_meta, self.asked = self._model.mteb_model_meta, set()
+
+        def encode(self, inputs: Any, **settings: Any) -> Any:
+            self.asked.add(settings["batch_size"])
+            return self._model.encode(inputs, **settings)
+
+        def similarity(self, one: Any, other: Any) -> Any:
+            return self._model.similarity(one, other)
+
+        similarity_pairwise = similarity
+
+    model, evaluate = Own(), Evaluate(tasks=[task], languages=["eng"], batch_size=3)
+    found = measure(model, Resolved("org/own", "1", ""), evaluate, tmp_path / "out")
+    assert len(found.tasks["mine"].scores) == 6 and model.asked == {3}
 
 
 def test_bm25_is_measured_by_the_same_command(task, tmp_path) -> None:
@@ -255,3 +300,5 @@ def test_a_benchmark_is_known_by_its_name() -> None:
     assert {"NFCorpus", "MedrxivClusteringP2P.v2", "CMedQAv2-reranking"} < set(tasks_of("MTEB(Medical, v1)"))
     with pytest.raises(InputError, match=r"mteb has no benchmark 'MTEB\(Medicine\)'"):
         tasks_of("MTEB(Medicine)")
+    with pytest.raises(InputError, match="asks only some languages or splits of 6 of its tasks"):
+        tasks_of("MTEB(eng, v2)")

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from medembed import stages
 from medembed.cli import app
 from medembed.errors import InputError
+from medembed.evaluate.alone import measure_alone
 from medembed.evaluate.compare import Findings, compare_named, markdown, measured_in
 from medembed.evaluate.duels import head_to_head
 from medembed.evaluate.scores import measure
@@ -120,6 +121,20 @@ def test_the_mean_over_zero_shot_tasks_is_told_where_the_run_knows_them(recipe, 
     assert both.zero_shot_average["ndcg_at_10"].tuned == zero_shot.tuned
 
 
+def test_what_is_zero_shot_is_known_of_models_that_were_measured_alone(tiny_model, tmp_path) -> None:
+    tasks = [str(write_beir(tmp_path / name)) for name in ("one", "other")]
+    for name in ("a", "b"):
+        model = Path(shutil.copytree(tiny_model, tmp_path / name))
+        measure_alone(str(model), tasks, tmp_path / "out", languages=["eng"], batch_size=8)
+    told = json.loads((tmp_path / "out" / "models.json").read_text())
+    assert [it["zero_shot"] for it in told] == [{"one": "not known", "other": "not known"}] * 2  # as of all local tasks
+    for it in told:
+        it["zero_shot"] = {"one": "zero-shot", "other": "zero-shot" if it["name"] == "a" else "trained on"}
+    (tmp_path / "out" / "models.json").write_text(json.dumps(told))
+    (duel,) = compare_named(["a", "b"], [tmp_path / "out"]).duels
+    assert duel.zero_shot_average["ndcg_at_10"].tuned == duel.tasks["one"]["ndcg_at_10"].tuned
+
+
 def test_a_folder_of_results_that_is_no_measurement_is_passed_over(run_folder, tmp_path, monkeypatch) -> None:
     runs = tmp_path / "runs"
     for path in (
@@ -159,8 +174,7 @@ def test_a_cell_is_a_task_and_a_metric_of_mteb_at_a_depth() -> None:
         "c": {("w", "ndcg_at_10"): 0.4},
     }
     won = head_to_head(models)
-    assert won["a"] == {"b": 0.3333, "c": 0.0}
-    assert won["b"] == {"a": 0.3333, "c": 0.0}
+    assert won == {"a": {"b": 0.3333}, "b": {"a": 0.3333}, "c": {}}
 
 
 def test_the_matrix_counts_all_metrics_that_mteb_kept(recipe, run_folder) -> None:

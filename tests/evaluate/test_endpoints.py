@@ -204,6 +204,14 @@ def test_a_url_names_a_model_on_the_command_line() -> None:
         model, resolved = encoders.find(server.url, allow_remote_code=False)
         assert (resolved.name, resolved.revision) == ("loopback/embedder", server.sha)
         assert len(model.encoder().encode_query(TEXTS[:2])) == 2
+    with EmbeddingServer(models=("small", "large")) as server:
+        model, resolved = encoders.find(f"{server.url}/v1#large", allow_remote_code=False, batch_size=3)
+        assert resolved.name == "endpoint/large"
+        model.encoder().encode_document(TEXTS[:7])
+        assert sorted(len(body["input"]) for body in server.asked) == [1, 3, 3]
+        assert {body["model"] for body in server.asked} == {"large"}
+        with pytest.raises(InputError, match="--model URL#NAME"):
+            encoders.find(f"{server.url}/v1", allow_remote_code=False)
     with pytest.raises(InputError, match="is no URL of an endpoint"):
         encoders.find("http://user:key@host", allow_remote_code=False)
 
