@@ -53,6 +53,9 @@ def processes_fit(train: Train) -> None:
         faults.append(
             Fault("without GPUs Accelerate shares out no weights (FSDP), and does not say so", "accelerate", mend)
         )
+    if sharded() and train.lora:
+        mend = "Launch with recipes/accelerate/ddp.yaml: what is trained is small there, too."
+        faults.append(Fault("adapters cannot be merged into weights that are shared out (FSDP)", "train.lora", mend))
     if world == 1 and torch.cuda.device_count() > 1:
         mend = "Launch with `--multi_gpu`, or show it one: `CUDA_VISIBLE_DEVICES=0`."
         faults.append(Fault(f"one process sees {torch.cuda.device_count()} GPUs", "accelerate", mend))

@@ -186,7 +186,7 @@ def _failure_is_told(train: Train) -> Iterator[None]:
         if not train.activation_checkpointing:
             mends.append("set `train.activation_checkpointing: true`, which changes none either")
         mends.append(f"lower `train.max_length` ({train.max_length or 'the base has its own'})")
-        if train.lora is None:
+        if train.lora is None and not sharded():
             mends.append("use `train.lora`")
         raise OfOneProcess.of("out of memory", "train", f"In this order: {'; '.join(mends)}.") from error
 

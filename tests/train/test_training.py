@@ -163,6 +163,15 @@ def test_processes_that_would_train_apart_and_precisions_that_do_not_exist_are_s
     assert [fault.where for fault in error.value.faults] == ["accelerate", "accelerate", "train.precision"]
 
 
+def test_adapters_are_refused_where_weights_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    processes()
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(InputError) as error:
+        checks.processes_fit(Train.model_validate({"lora": {}}))
+    fault = error.value.faults[-1]
+    assert fault.where == "train.lora" and "shared out (FSDP)" in fault.what and "ddp.yaml" in fault.mend
+
+
 def _measured_before(one: Bench, run: str) -> None:
     """Give `run` the measurement of the base that the run `one` has made: it takes most of a short run."""
     shutil.copytree(one.folder / "one" / "measured", one.folder / run / "measured")
