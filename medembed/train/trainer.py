@@ -61,6 +61,7 @@ def fit(
         Stopped: SIGTERM was heard; a checkpoint of the last step stands.
     """
     trainer_class, arguments_class = TRAINERS[train.method]
+    _let_the_recipe_decide()
     if train.report_to:
         _send_reports_to(checkpoints.parent)
     if sharded():
@@ -123,6 +124,12 @@ def fit(
         )
     weights = trainer.accelerator.get_state_dict(trainer.model)
     return Trained(weights, [entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+
+
+def _let_the_recipe_decide() -> None:
+    """Drop what the launcher, or this machine's config of it, says of precision and `torch.compile`: the library would follow it."""
+    for name in ("ACCELERATE_MIXED_PRECISION", "ACCELERATE_DYNAMO_BACKEND"):
+        os.environ.pop(name, None)
 
 
 def _tokenising_ahead() -> int:

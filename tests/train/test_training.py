@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from accelerate.state import AcceleratorState
 from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 
@@ -115,16 +116,19 @@ def test_a_fault_in_the_training_process_comes_back_with_its_kind(
 
 
 def test_mini_batches_change_memory_and_not_the_result(bench: Bench, tmp_path: Path) -> None:
-    losses = []
-    for texts_at_once in (4, 512):
-        recipe = load(bench.recipe, ("train.max_steps=4", f"train.mini_batch_size={texts_at_once}"))
-        rows = data.read(data.find(recipe.data, bench.run("unused")), recipe.data, NEGATIVES, 0)
-        model = models.load(recipe.base, device="cpu")
-        trained = fit(
-            model, rows, checks.batches_of(rows, recipe.train), recipe.train, tmp_path / str(texts_at_once), None
-        )
-        losses.append(trained.losses)
+    losses = [_trained(bench, tmp_path / str(n), f"train.mini_batch_size={n}") for n in (4, 512)]
     np.testing.assert_allclose(*losses, atol=1e-5)
+
+
+def test_the_recipe_says_in_which_precision_and_whether_compiled_whatever_the_launcher_says(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = _trained(bench, tmp_path / "plain")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "EAGER")
+    assert _trained(bench, tmp_path / "launched") == plain
+    state = AcceleratorState()
+    assert (state.mixed_precision, state.dynamo_plugin.backend) == ("no", "NO")
 
 
 def test_each_column_is_trained_with_the_prompt_that_it_is_used_with(tiny_model: Path) -> None:
@@ -170,6 +174,14 @@ def test_adapters_are_refused_where_weights_are_shared_out(monkeypatch: pytest.M
         checks.processes_fit(Train.model_validate({"lora": {}}))
     fault = error.value.faults[-1]
     assert fault.where == "train.lora" and "shared out (FSDP)" in fault.what and "ddp.yaml" in fault.mend
+
+
+def _trained(bench: Bench, folder: Path, *values: str) -> list[float]:
+    """The losses of four steps."""
+    recipe = load(bench.recipe, ("train.max_steps=4", *values))
+    rows = data.read(data.find(recipe.data, bench.run("unused")), recipe.data, NEGATIVES, 0)
+    model, batches = models.load(recipe.base, device="cpu"), checks.batches_of(rows, recipe.train)
+    return fit(model, rows, batches, recipe.train, folder, None).losses
 
 
 def _measured_before(one: Bench, run: str) -> None:
