@@ -9,26 +9,24 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from medembed import stages
-from medembed.errors import InputError, MedEmbedError
+from medembed.errors import MedEmbedError
+from medembed.jobs import Job, check_stage, perform
 from medembed.processes import arguments, check_together, processes
 from medembed.recipe import Recipe
-from medembed.recipe_file import load
 from medembed.retrieval import together
-from medembed.run import Record, Run
+from medembed.run import Record
 
 Models = Callable[[Recipe], Callable[[Any], Any]]  # recipe → (job → the model that it needs)
 
 
-def work(stage: str, description: str, models_of: Models) -> None:
-    """Do `stage` in this process, the main one, or its share in any other. Ends the process when that fails."""
+def work(stage: str, description: str, models_of: Models) -> Record | None:
+    """Do `stage` in the main process, which tells of it and gets the record, or its share in any other. Ends those when that fails."""
     options = arguments(stage, description)
     try:
-        recipe = load(options.recipe, tuple(options.overrides))
-        if stage not in stages.stages_of(recipe):
-            raise InputError.of(f"is the recipe of a {recipe.kind}, without a stage `{stage}`", str(options.recipe))
+        job = Job.of(options.recipe, options.overrides, options.run_dir)
+        check_stage(stage, job)
         check_together()
-        _work(stage, recipe, Run(recipe, options.run_dir), models_of)
+        return _work(stage, job, models_of)
     except MedEmbedError as error:
         if processes().is_main_process:
             for fault in error.faults:
@@ -46,15 +44,13 @@ def speak_once() -> None:
         logging.getLogger("medembed").setLevel(logging.INFO)
 
 
-def _work(stage: str, recipe: Recipe, run: Run, models_of: Models) -> None:
+def _work(stage: str, job: Job, models_of: Models) -> Record | None:
     speak_once()
+    record = None
     if processes().is_main_process:
         with together.leading():
-            stages.perform(stage, recipe, run, skipping=_already_done)
+            record = perform(stage, job)
     else:
-        together.follow(models_of(recipe))
+        together.follow(models_of(job.recipe))
     processes().wait_for_everyone()  # a process that leaves while another still hears from it brings that one down
-
-
-def _already_done(record: Record) -> None:
-    logging.getLogger(f"medembed.{record.stage}").info(f"{record.stage} was done before: same recipe, same inputs")
+    return record

@@ -2,11 +2,13 @@
 
 from typing import Any
 
-from medembed import distributed
+from medembed import distributed, report
+from medembed.jobs import echo
 
 
 def main() -> None:
-    distributed.work("evaluate", "Model → results of base and tuned.", lambda recipe: _Models())
+    if record := distributed.work("evaluate", "Model → results of base and tuned.", lambda recipe: _Models()):
+        echo(report.results(record))
 
 
 class _Models:

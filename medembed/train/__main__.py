@@ -1,15 +1,16 @@
 """`accelerate launch [--config_file YAML] -m medembed.train RECIPE [key=value ...] [--run-dir DIR]`, in every process of the launch.
 
-The main process owns the run folder, measures the base, and writes model and record; the others wait for it, then train along.
-Exit codes are those of `medembed`: 143 after SIGTERM.
+The main process owns the run folder, measures the base, writes model and record, and tells of them as `medembed train` does, with
+the command that comes next; the others wait for it, then train along. Exit codes are those of `medembed`: 143 after SIGTERM.
 """
 
-import logging
+import shlex
 import sys
 
-from medembed import stages
+from medembed import report, stages
 from medembed.distributed import speak_once
 from medembed.errors import InputError, MedEmbedError, Stopped
+from medembed.jobs import echo
 from medembed.processes import OfOneProcess, arguments, processes
 from medembed.recipe import ModelRecipe
 from medembed.recipe_file import load
@@ -35,19 +36,20 @@ def main() -> None:
 def _train(recipe: ModelRecipe, run: Run) -> None:
     speak_once()
     if processes().is_main_process:
-        stages.perform("train", recipe, run, skipping=_already_done)
+        skipped: list[Record] = []
+        record = stages.perform("train", recipe, run, skipped.append)
+        if skipped:
+            start_together(there_is_work=False)
         clean(run)
+        if leash() is None:  # else who launched us tells it
+            echo(report.line(record, skipped=bool(skipped)))
+            echo(f"next       {shlex.join(['medembed', 'evaluate', *sys.argv[1:]])}")
     else:
         there_is_work, checkpoint = start_together()
         if there_is_work:
             follow(recipe, run, checkpoint)
     processes().wait_for_everyone()  # a process that leaves while another still hears from it brings that one down
     processes().destroy_process_group()
-
-
-def _already_done(record: Record) -> None:
-    logging.getLogger("medembed.train").info("train was done before: same recipe, same inputs")
-    start_together(there_is_work=False)
 
 
 def _tell(error: MedEmbedError | Stopped) -> None:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from medembed import report
 from tests.evaluate.runs import model_recipe, trained
 from tests.fixtures.beir import PASSAGES, write_beir
 from tests.fixtures.models import WORDS, make_tiny_model
@@ -30,6 +31,10 @@ def test_two_processes_give_the_scores_of_one(tiny_model: Path, tmp_path: Path) 
         env = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines() == [
+            report.line(record := run.finished("evaluate")),
+            *report.results(record).splitlines(),
+        ]
     tables = [pq.read_table(run.path("evaluate", "scores.parquet")) for run in runs]
     assert tables[0].equals(tables[1])
     blocks = [{p.relative_to(run.folder): p.read_bytes() for p in run.folder.rglob("*.rows")} for run in runs]

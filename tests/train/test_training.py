@@ -99,7 +99,9 @@ def test_done_is_done_in_all_processes(two: Bench) -> None:
     before = record.stat().st_mtime_ns
     done = two.train(run="two", processes=2)
     assert done.returncode == 0
-    assert "done before" in done.stderr
+    train, following = done.stdout.splitlines()  # by the main process alone, and no more than that
+    assert train.startswith("train ") and f"{STEPS} steps" in train and "done before" in train
+    assert following == f"next       medembed evaluate {two.recipe} --run-dir {two.folder / 'two'}"
     assert record.stat().st_mtime_ns == before
 
 
