@@ -228,6 +228,11 @@ class ModelRecipe(Strict):
             raise ValueError("`train.checkpoint_branch` is a branch of `publish.repo`, and there is none")
         if self.train.checkpoint_branch == "main":
             raise ValueError("`train.checkpoint_branch`: `main` is for the finished model")
+        if self.train.checkpoint_branch and self.train.lora:
+            raise ValueError(
+                "`train.checkpoint_branch` would get the adapters of `train.lora` alone, which load on this machine alone: "
+                "drop one of the two"
+            )
         if self.data.config == "pairs" and self.train.negatives:
             raise ValueError("`data.config: pairs` has no hard negatives: drop `train.negatives`, or use triplets")
         if self.data.config == "pairs" and self.train.losses.taught:

@@ -254,8 +254,9 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(caplog: pytest.LogCa
     assert caplog.messages[0].endswith(" left") and " pairs/s, " in caplog.messages[0]
 
 
-def test_a_branch_for_checkpoints_needs_a_repository_and_is_not_main(bench: Bench) -> None:
+def test_a_branch_for_checkpoints_needs_a_repository_and_whole_models_and_is_not_main(bench: Bench) -> None:
     for values, says in (
+        (("train.checkpoint_branch=wip", "train.lora={}", "publish={repo: org/x}"), "drop one of the two"),
         (("train.checkpoint_branch=wip",), "there is none"),
         (("train.checkpoint_branch=main", "publish={repo: org/x}"), "for the finished model"),
     ):
