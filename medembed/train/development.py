@@ -24,6 +24,7 @@ from medembed.rows import content_id, fold, passage_input
 from medembed.run import sha256
 from medembed.tables import rows
 from medembed.tasks import beir, task_content, task_name
+from medembed.tasks.texts import texts_of
 from medembed.train.data import Found
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def check(recipe: ModelRecipe) -> None:
     """Look at the development tasks before anything starts: local folders are read, other names looked up in mteb.
 
     Raises:
-        InputError: with all that is wrong in all of them; one of them asks what an evaluation task asks.
+        InputError: with all that is wrong in all of them; one of them asks what an evaluation task asks, both being folders.
     """
     from medembed.evaluate import check_tasks
 
@@ -59,7 +60,7 @@ def check(recipe: ModelRecipe) -> None:
     except InputError as error:
         faults = (replace(fault, where=fault.where.replace("evaluate.tasks", WHERE)) for fault in error.faults)
         raise InputError(*faults) from error
-    evaluated = _evaluated(recipe.evaluate)
+    evaluated = {query for task in recipe.evaluate.tasks if is_local(task) for query in _asked_in(task)}
     all_told(partial(_apart, task, _asked_in(task), evaluated) for task in tasks if is_local(task))
 
 
@@ -73,7 +74,7 @@ def read(development: Development, found: Found, evaluate: Evaluate) -> list[Ran
     """The development data: one ranking of the dev split, one of each part of each task.
 
     Raises:
-        InputError: there is none, it cannot be read, or it asks what an evaluation task asks.
+        InputError: there is none, it cannot be read, or a task of it asks what an evaluation task asks.
         RunError: a task's data cannot be had from the Hub.
     """
     evaluated = _evaluated(evaluate)
@@ -181,8 +182,15 @@ def _of_part(name: str, data: Any, development: Development) -> Ranking:
 
 
 def _evaluated(evaluate: Evaluate) -> set[str]:
-    """What the evaluation tasks that are local folders ask."""
-    return {query for task in evaluate.tasks if is_local(task) for query in _asked_in(task)}
+    """What the evaluation tasks ask. Those whose texts cannot be had are told."""
+    asked: set[str] = set()
+    for task in evaluate.tasks:
+        try:
+            asked.update(_id(query) for query in texts_of(task).queries)
+        except InputError as error:
+            why = error.faults[0].what
+            log.warning("warning: whether development asks what %s asks cannot be told: %s", task_name(task), why)
+    return asked
 
 
 def _asked_in(folder: str) -> set[str]:

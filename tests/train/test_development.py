@@ -1,5 +1,8 @@
 """Development data: which queries are asked, among which passages, and what must not be among them."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,9 @@ from medembed.stages import check
 from medembed.train import data, development, inputs
 from medembed.train.development import Ranking
 from tests.fixtures.beir import write_beir
+from tests.fixtures.hub import Hub
+from tests.fixtures.hub_tasks import publish as publish_task
+from tests.fixtures.hub_tasks import query_of
 from tests.train.conftest import Bench, publish, triplets
 
 
@@ -30,7 +36,7 @@ def dataset(folder: Path, dev: list[dict[str, str]], name: str = "dev-00000-of-0
 
 def read(bench: Bench, folder: Path, evaluate: list[str] | None = None, **said: Any) -> Ranking:
     found = data.find(Data(dataset=str(folder)), bench.run("unused"))
-    (ranking,) = development.read(Development(**said), found, Evaluate(tasks=evaluate or ["NFCorpus"]))
+    (ranking,) = development.read(Development(**said), found, Evaluate(tasks=evaluate or [str(bench.folder / "task")]))
     return ranking
 
 
@@ -64,6 +70,43 @@ def test_what_training_or_evaluation_asks_is_left_out_of_a_dev_split(bench: Benc
     assert texts(read(bench, folder, [str(task)])) == {"acne?": {"retinoid", "benzoyl"}}
 
 
+PROGRAM = """
+import json, logging, sys
+from pathlib import Path
+from medembed.errors import InputError
+from medembed.recipe import Data, Development, Evaluate
+from medembed.train import data, development
+logging.basicConfig(format="%(message)s")
+evaluate, found = Evaluate(tasks=["NFCorpus", "SciFact"]), data.find(Data(dataset=sys.argv[1]), None)
+(split,) = development.read(Development(), found, evaluate)
+print(json.dumps(list(split.queries.values())))
+try:
+    development.read(Development(tasks=[sys.argv[2]]), found, evaluate)
+except InputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_nothing_that_a_task_of_mteb_asks_is_asked_and_one_that_cannot_be_had_is_told(tmp_path: Path) -> None:
+    import mteb
+
+    asked = query_of("NFCorpus")
+    folder = dataset(tmp_path / "d", [row(asked.upper(), "x"), row("acne?", "retinoid")])
+    task = write_beir(tmp_path / "mine", queries=[("q1", asked)], judgments=[("q1", "d1", 1)])
+    with Hub(tmp_path / "hub") as hub:
+        at = mteb.get_task("NFCorpus").metadata.dataset
+        publish_task(hub, "NFCorpus", at["path"], at["revision"])
+        command = [sys.executable, "-c", PROGRAM, str(folder), str(task)]
+        done = subprocess.run(command, env=hub.env(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    split, refused = done.stdout.split("\n", 1)
+    assert json.loads(split) == ["acne?"]
+    assert "1 of the 1 queries of mine default/test are asked in an evaluation task" in refused
+    assert "whether development asks what SciFact asks cannot be told: the texts of SciFact" in done.stderr
+    assert asked not in done.stderr
+
+
 def test_a_dataset_without_a_dev_split_is_said(bench: Bench, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no dev split with queries of its own"):
         read(bench, publish(tmp_path / "d", triplets()))
@@ -82,7 +125,7 @@ def test_a_task_is_asked_with_all_that_answers_it_and_as_many_others_as_there_is
     both = development.read(
         Development(tasks=["dev", str(task)]),
         data.find(Data(dataset=str(dataset(tmp_path / "both", DEV))), bench.run("unused")),
-        Evaluate(tasks=["NFCorpus"]),
+        Evaluate(tasks=[str(bench.folder / "task")]),
     )
     assert [it.name for it in both] == ["dev", "mine default/test"]
     assert whole.name == "mine default/test"
