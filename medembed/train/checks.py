@@ -22,7 +22,7 @@ from medembed.run import sha256
 from medembed.train import data
 from medembed.train.batches import GlobalBatches
 from medembed.train.contamination import shared_with
-from medembed.train.trainer import prompts_by_column
+from medembed.train.trainer import lengths_in_training, prompts_by_column
 
 log = logging.getLogger(__name__)
 
@@ -168,21 +168,35 @@ def teacher_tells_apart(train: Train, logits: data.Floats | None) -> Looked:
 
 def texts_fit(recipe: ModelRecipe, rows: data.Rows, columns: list[str]) -> Looked:
     """How many texts are longer than training reads, prompt included, by column; from a sample that `train.seed` draws."""
-    model = models.load(recipe.base, device="cpu")
-    most = recipe.train.max_length or model.max_seq_length
+    model = models.load(recipe.base, device="cpu", method=recipe.train.method)
+    length = lengths_in_training(model, recipe.train)
+    most = {name: length["query" if name == "query" else "document"] for name in columns}
     drawn = np.random.default_rng(recipe.train.seed).permutation(len(rows.dataset))[:SAMPLE]
     sample, prompts = rows.dataset.select(np.sort(drawn)), prompts_by_column(model, columns)
     there = {name: [text for text in sample[name] if text] for name in columns}  # a missing negative is an empty text
     counts = {name: _tokens(model.tokenizer, prompts.get(name, ""), texts) for name, texts in there.items() if texts}
-    cut = {name: round(float(np.mean(tokens > most)), 3) for name, tokens in counts.items()}
-    keeps = max(int(np.quantile(tokens, WHOLE, method="higher")) for tokens in counts.values())
-    figures = {"max_length": most, "cut": cut, f"keeps_{WHOLE:.0%}": keeps, "sample": len(drawn)}
-    over = [f"{share:.0%} of {name}" for name, share in cut.items() if share > recipe.train.truncated]
-    if not over:
-        return Looked(figures)
-    mend = f"`train.max_length: {keeps}` would keep {WHOLE:.0%} of each column whole"
-    mend += f"; the base reads {model.max_seq_length} tokens." if keeps > model.max_seq_length else "."
-    return Looked(figures, [Fault(f"{most} tokens cut {', '.join(over)}", "train.max_length", mend)])
+    cut = {name: round(float(np.mean(tokens > most[name])), 3) for name, tokens in counts.items()}
+    ruled = [name for name in counts if most[name] == length["document"]]  # by `train.max_length`
+    keeps = max(int(np.quantile(counts[name], WHOLE, method="higher")) for name in ruled)
+    figures = {
+        "max_length": length["document"],
+        "query_length": length["query"],
+        "cut": cut,
+        f"keeps_{WHOLE:.0%}": keeps,
+        "sample": len(drawn),
+    }
+    over = {name: f"{share:.0%} of {name}" for name, share in cut.items() if share > recipe.train.truncated}
+    warnings = []
+    if "query" not in ruled and (queries := over.pop("query", None)):
+        mend = (
+            "The base expands each query to this length, whatever the recipe says; choose another, or shorter queries."
+        )
+        warnings.append(Fault(f"{most['query']} tokens cut {queries}", recipe.base.model, mend))
+    if over:
+        mend = f"`train.max_length: {keeps}` would keep {WHOLE:.0%} of each column whole"
+        mend += f"; the base reads {model.max_seq_length} tokens." if keeps > model.max_seq_length else "."
+        warnings.append(Fault(f"{length['document']} tokens cut {', '.join(over.values())}", "train.max_length", mend))
+    return Looked(figures, warnings)
 
 
 def _tokens(tokenizer: Any, prompt: str, texts: list[str]) -> Any:

@@ -137,14 +137,25 @@ def _tokenising_ahead() -> int:
     return min(8, max(2, torch.get_num_threads() - 1)) if torch.cuda.is_available() else 0
 
 
-def _lengths(model: Model, train: Train) -> dict[str, int]:
+def _lengths(model: Model, train: Train) -> dict[str, dict[str, int]]:
     """Set the number of tokens that texts are cut to: on the model, or as an argument where queries have a length of their own."""
     if not train.max_length:
         return {}
     if train.method == "late-interaction":
-        return {"max_length": train.max_length}
+        return {"max_length": lengths_in_training(model, train)}
     model.max_seq_length = train.max_length
     return {}
+
+
+def lengths_in_training(model: Model, train: Train) -> dict[str, int]:
+    """How many tokens of a `query` and of a `document` are read. Queries that late interaction expands have a length of their own."""
+    most = train.max_length or model.max_seq_length
+    if train.method == "dense":
+        return {"query": most, "document": most}
+    own, expansion = model[0], model[0].query_expansion or {"strategy": "none", "length": 0}
+    query = 0 if expansion["strategy"] == "fixed" else train.max_length or own.query_length or most
+    document = train.max_length or own.document_length or most
+    return {"query": max(query, expansion["length"]), "document": document}
 
 
 def prompts_by_column(model: Model, columns: list[str]) -> dict[str, str]:

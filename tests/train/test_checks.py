@@ -2,19 +2,22 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from sentence_transformers import SentenceTransformer
 
+from medembed import models
 from medembed.errors import InputError
-from medembed.recipe import Data, ModelRecipe, Train
+from medembed.recipe import Data, Model, ModelRecipe, Train
 from medembed.run import Run, sha256
 from medembed.train import checks, data
 from medembed.train.contamination import shared_with
+from medembed.train.trainer import fit, lengths_in_training
 from tests.fixtures.beir import PASSAGES, QUERIES, write_beir
-from tests.fixtures.models import WORDS
+from tests.fixtures.models import WORDS, make_tiny_colbert
 from tests.train.conftest import publish
 
 OURS = {"query": "what is raised {}", "positive": "the {} dose", "negative_1": "no {}"}
@@ -62,6 +65,7 @@ def test_a_sound_run_is_looked_at_in_silence(
         "teacher": None,
         "lengths": {
             "max_length": 64,
+            "query_length": 64,
             "cut": {"query": 0, "positive": 0, "negative_1": 0},
             "keeps_95%": 6,
             "sample": 16,
@@ -150,6 +154,7 @@ def test_texts_that_are_cut_are_told_by_column_with_the_length_that_keeps_them(
     figures = looked_at(tmp_path, tiny_model, table(positive=long), max_length=10)
     assert figures["lengths"] == {
         "max_length": 10,
+        "query_length": 10,
         "cut": {"query": 0, "positive": 0.5, "negative_1": 0},
         "keeps_95%": 14,
         "sample": 16,
@@ -165,6 +170,40 @@ def test_the_prompt_counts_as_part_of_the_text(tmp_path: Path, tiny_model: Path)
     prompted.save_pretrained(str(tmp_path / "prompted"), create_model_card=False)
     figures = looked_at(tmp_path, tmp_path / "prompted", table(), max_length=8)
     assert figures["lengths"]["cut"] == {"query": 1, "positive": 0, "negative_1": 0}
+
+
+def test_queries_of_late_interaction_are_cut_to_the_length_that_the_model_expands_them_to(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = [" ".join(WORDS[n : n + 20]) for n in range(8)]
+    base, late = make_tiny_colbert(tmp_path / "late"), {"method": "late-interaction", "max_length": 24}
+    figures: Any = looked_at(tmp_path, base, table(query=long), **late)["lengths"]
+    assert (figures["query_length"], figures["max_length"]) == (12, 24)
+    assert figures["cut"] == {"query": 0.5, "positive": 0, "negative_1": 0} and figures["keeps_95%"] < 12
+    [warning] = [it for it in caplog.records if "tokens cut" in it.message]
+    assert "12 tokens cut 50% of query" in warning.message and "train.max_length" not in warning.message
+
+
+def test_training_reads_as_much_of_a_text_as_is_checked_and_no_library_remarks_on_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = Model(model=str(make_tiny_colbert(tmp_path / "late")))
+    train = Train(method="late-interaction", max_length=24, batch_size=8, max_steps=1)
+    long = [" ".join(WORDS[n : n + 30]) for n in range(8)]
+    folder = publish(tmp_path / "dataset", table(query=long, positive=long[::-1]))
+    rows = data.read(data.Found("d", "r", sorted(folder.rglob("*.parquet")), None), Data(dataset=str(folder)), None, 0)
+    model, read = models.load(base, device="cpu", method=train.method), {}
+    preprocess = model.preprocess
+
+    def noting(texts: list[str], *settings: Any, **named: Any) -> Any:
+        features = preprocess(texts, *settings, **named)
+        read[named["task"]] = max(read.get(named["task"], 0), features["input_ids"].shape[1])
+        return features
+
+    monkeypatch.setattr(model, "preprocess", noting)
+    fit(model, rows, checks.batches_of(rows, train), train, tmp_path / "run" / "checkpoints", None)
+    assert read == lengths_in_training(model, train) == {"query": 12, "document": 24}
+    assert "is ignored" not in caplog.text
 
 
 def test_passages_of_a_task_among_the_rows_are_a_warning(
