@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from sentence_transformers.base.losses.gradcache import CachedLossMixin, RandContext, _create_minibatch
+from sentence_transformers.base.losses.gradcache import CachedLossMixin, RandContext
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
@@ -26,8 +26,8 @@ SMALL = 1 / 8  # … unless it is still less than this share of what may go thro
 class Part(dict[str, Any]):
     """What the model is given of some texts of a column."""
 
-    def __init__(self, features: Features, column: int, rows: Tensor, tokens: int | None) -> None:
-        """`rows`: which texts of the column. `tokens`: padding included; none when the texts come without padding."""
+    def __init__(self, features: Features, column: int, rows: Tensor, tokens: int) -> None:
+        """`rows`: which texts of the column. `tokens`: padding included."""
         super().__init__(features)
         self.column, self.rows, self.tokens = column, rows, tokens
         self.is_kept = False
@@ -70,7 +70,7 @@ class ByLength(CachedLossMixin):  # type: ignore[misc]
             with self._model.no_sync() if isinstance(self._model, DistributedDataParallel) else nullcontext():
                 part.embeddings = self.embed(dict(part))
             return part.embeddings, None
-        features = dict(part) if part.tokens is not None else _create_minibatch(part, begin, end)
+        features = dict(part)
         with random_state or nullcontext(), torch.set_grad_enabled(with_grad):
             state = RandContext(*features.values()) if copy_random_state else None
             return self.embed(features), state
@@ -95,9 +95,6 @@ def cut(column: int, features: Features, tokens: int, texts: int | None = None) 
     Under FSDP in parts of `texts`: its processes exchange weights in each forward pass, so that all must have as many. The lengths
     are read once, here: a GPU that was asked again for each part would stand idle meanwhile.
     """
-    if "cu_seq_lens_q" in features:  # without padding, for flash attention
-        starts = features["cu_seq_lens_q"]
-        return [Part(features, column, torch.arange(len(starts) - 1, device=starts.device), None)]
     mask = features["attention_mask"]
     if (expanded := features.get("query_expansion_positions")) is not None:  # ColBERT's: not attended to, but scored
         mask = mask | expanded
@@ -130,12 +127,12 @@ def kept_first(parts: list[Part], tokens: int, model: Any) -> list[Part]:
 
     DDP exchanges gradients in the backward pass of the last part, whose forward pass it must have seen just before; FSDP in all.
     """
-    parts = sorted(parts, key=lambda part: part.tokens or 0, reverse=True)
+    parts = sorted(parts, key=lambda part: part.tokens, reverse=True)
     may_wait = parts[:-1] if isinstance(model, DistributedDataParallel) else parts
     if isinstance(model, FSDPModule):
         may_wait = []
     for part in may_wait:
-        if part.tokens is not None and part.tokens <= tokens:
+        if part.tokens <= tokens:
             part.is_kept = True
             tokens -= part.tokens
     return sorted(parts, key=lambda part: not part.is_kept)

@@ -64,6 +64,7 @@ def fit(
     _let_the_recipe_decide()
     if train.report_to:
         _send_reports_to(checkpoints.parent)
+    model[0].can_flatten_inputs = False  # parts are cut by padding, whatever attention the base asks for
     if sharded():
         _make_shardable(model)
     args = arguments_class(
