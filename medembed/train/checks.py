@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from medembed import models
 from medembed.errors import Fault, InputError, all_told
@@ -90,6 +91,7 @@ def before_the_first_step(
         "rows": partial(rows_find_a_place, batches.rows, len(rows.dataset)),
         "dimensions": partial(dimensions_are_there, recipe),
         "teacher": partial(teacher_tells_apart, train, rows.teacher),
+        "distillation": partial(teacher_can_be_followed, train, rows.teacher),
         "lengths": partial(texts_fit, recipe, rows, columns),
         "manifest": partial(manifest_matches, found, recipe.data.config),
         "tasks": partial(tasks_are_not_trained_on, recipe, rows, columns),
@@ -114,14 +116,61 @@ def loss_can_learn(train: Train, passages: int) -> Looked:
         f"at temperature {train.temperature:g}, with {passages} passages a query, the loss cannot fall below {lowest:.0%} of that "
         "of guessing"
     )
-    mend = "Lower it: 0.01 to 0.1 is usual."
-    if lowest > HOPELESS:
-        raise InputError.of(what, "train.temperature", mend)
-    warnings = [Fault(what, "train.temperature", mend)] if lowest > LOW else []
+    warnings = _out_of_reach({Fault(what, "train.temperature", "Lower it: 0.01 to 0.1 is usual."): lowest})
     if passages < FEW:
         mend = "Raise it, or use more hard negatives: the loss of an easy choice teaches little."
         warnings.append(Fault(f"a query is compared with {passages} passages alone", "train.batch_size", mend))
     return Looked({"passages": passages, "lowest": round(lowest, 4)}, warnings)
+
+
+def teacher_can_be_followed(train: Train, logits: data.Floats | None) -> Looked:
+    """Cosines lie in [-1, 1], so at a high temperature no student is as sure as its teacher (rows, 1 + negatives), nor as far apart."""
+    if logits is None:
+        return Looked(None)
+    wanted = logits[:: max(1, len(logits) // SAMPLE)].astype(np.float64) / train.teacher_temperature
+    terms = {"distil": least_divergence, "margin_mse": least_margin_error}
+    figures = {
+        name: round(least(wanted, 2 / train.temperature) / max(least(wanted, 0), 1e-6), 4)
+        for name, least in terms.items()
+        if getattr(train.losses, name)
+    }
+    found = {}
+    for name, share in figures.items():
+        what = (
+            f"at temperature {train.temperature:g}, the loss `{name}` cannot fall below {share:.0%} of that of guessing"
+        )
+        found[Fault(what, "train.temperature", "Lower it, or raise `train.teacher_temperature`.")] = share
+    return Looked(figures, _out_of_reach(found))
+
+
+def _out_of_reach(lowest: dict[Fault, float]) -> list[Fault]:
+    """What is to be warned of: fault → the lowest loss that can be reached, by that of guessing.
+
+    Raises:
+        InputError: with those that are hopeless.
+    """
+    if hopeless := [fault for fault, share in lowest.items() if share > HOPELESS]:
+        raise InputError(*hopeless)
+    return [fault for fault, share in lowest.items() if share > LOW]
+
+
+def least_divergence(wanted: NDArray[Any], widest: float) -> float:
+    """The least mean KL(softmax(wanted) || student), of students whose logits in a row lie at most `widest` apart; NaN is missing."""
+    top = np.nanmax(wanted, axis=1, keepdims=True)
+    teacher = wanted - top - np.log(np.nansum(np.exp(wanted - top), axis=1, keepdims=True))  # log of probabilities
+    # The best student is the teacher, cut off below and above: bisect for the bounds between which its probabilities add up to 1.
+    low, high = np.full((len(wanted), 1), -widest - math.log(wanted.shape[1])), np.zeros((len(wanted), 1))
+    for _ in range(60):
+        middle = (low + high) / 2
+        below = np.nansum(np.exp(np.clip(teacher, middle, middle + widest)), axis=1, keepdims=True) < 1
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    student = np.clip(teacher, high, high + widest)
+    return float(np.nansum(np.exp(teacher) * (teacher - student), axis=1).mean())
+
+
+def least_margin_error(wanted: NDArray[Any], widest: float) -> float:
+    """The least mean squared error of margins that are at most `widest`; NaN is missing."""
+    return float(np.nanmean(np.maximum(abs(wanted[:, :1] - wanted[:, 1:]) - widest, 0) ** 2))
 
 
 def rows_find_a_place(used: int, rows: int) -> Looked:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 
 from medembed import models
@@ -63,6 +64,7 @@ def test_a_sound_run_is_looked_at_in_silence(
         "rows": {"rows": 16, "left_out": 0},
         "dimensions": 32,
         "teacher": None,
+        "distillation": None,
         "lengths": {
             "max_length": 64,
             "query_length": 64,
@@ -137,6 +139,51 @@ def test_a_temperature_at_which_cosines_cannot_tell_right_from_wrong(
             checks.loss_can_learn(train, passages)
     else:
         assert bool(checks.loss_can_learn(train, passages).warnings) == (said == "warns")
+
+
+SHARP = np.array([[8, -2, -3, -4, -5, -6, -7, -8]] * 4, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("loss", "temperature", "teacher", "said"),
+    [
+        ("distil", 1.0, SHARP, "stops"),
+        ("distil", 0.5, SHARP, "warns"),
+        ("distil", 0.05, SHARP, "passes"),
+        ("distil", 1.0, SHARP / 20, "passes"),
+        ("distil", 1.0, SHARP * 0, "passes"),
+        ("margin_mse", 1.0, SHARP, "stops"),
+        ("margin_mse", 0.2, SHARP, "warns"),
+        ("margin_mse", 0.05, SHARP, "passes"),
+    ],
+)
+def test_a_temperature_at_which_cosines_cannot_follow_the_teacher(
+    loss: str, temperature: float, teacher: data.Floats, said: str
+) -> None:
+    train = Train.model_validate({"losses": {loss: 1}, "temperature": temperature})
+    if said == "stops":
+        with pytest.raises(InputError, match=f"`{loss}` cannot fall below"):
+            checks.teacher_can_be_followed(train, teacher)
+    else:
+        assert bool(checks.teacher_can_be_followed(train, teacher).warnings) == (said == "warns")
+
+
+def test_the_least_divergence_is_what_a_search_finds() -> None:
+    draw = np.random.default_rng(0)
+    wanted = torch.from_numpy(draw.normal(scale=3, size=(6, 5)))
+    wanted[0, 4] = torch.nan
+    there = ~wanted.isnan()
+    teacher = wanted.masked_fill(~there, -torch.inf).softmax(1)
+    cosines = torch.zeros_like(wanted, requires_grad=True)
+    optimizer = torch.optim.Adam([cosines], lr=0.02)
+    for _ in range(2000):
+        student = (cosines.clamp(-1, 1) / 0.8).masked_fill(~there, -torch.inf).log_softmax(1).masked_fill(~there, 0)
+        loss = torch.nn.functional.kl_div(student, teacher, reduction="none").sum(1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert checks.least_divergence(wanted.numpy(), 2 / 0.8) == pytest.approx(loss.item(), abs=2e-3)
+    assert checks.least_divergence(wanted.numpy(), 100) == pytest.approx(0, abs=1e-9)
 
 
 def test_the_lowest_loss_is_the_one_of_perfect_embeddings() -> None:
