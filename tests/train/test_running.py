@@ -231,6 +231,22 @@ def test_the_last_whole_checkpoint_is_taken_and_torn_ones_are_removed_and_said(
     assert caplog.text.count("is not whole") == 4
 
 
+@pytest.mark.slow
+def test_tensorboard_is_told_loss_and_learning_rate_of_each_step_and_no_text(forge: Forge) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    done = forge.train(SHORT, "train.report_to=[tensorboard]", run="reported")
+    assert done.codes == [0], done.stderr
+    folder = done.folder / "train" / "tensorboard"
+    told = EventAccumulator(str(folder)).Reload()
+    losses, rates = (told.Scalars(f"train/{name}") for name in ("loss", "learning_rate"))
+    assert [it.step for it in losses] == [1, 2, 3, 4, 5, 6]
+    np.testing.assert_allclose([it.value for it in losses], done.losses, rtol=1e-6)
+    assert max(it.value for it in rates) == pytest.approx(1e-3)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files and not any(SECRET.encode() in path.read_bytes() for path in files)
+
+
 def test_a_reporter_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     check_reporters(Train())
     monkeypatch.setattr("medembed.train.callbacks.find_spec", lambda name: None)
