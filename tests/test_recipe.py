@@ -202,9 +202,9 @@ def test_a_model_that_contradicts_its_dataset_is_refused(values: list[str], says
 def test_every_recipe_that_comes_along_is_valid() -> None:
     found = resources.recipes()
     kinds = {name: type(load(path)) for name, path in found.items()}
-    assert len(found) == 13
+    assert len(found) == 14
     assert sum(kind is DatasetRecipe for kind in kinds.values()) == 4
-    assert sum(kind is ModelRecipe for kind in kinds.values()) == 9
+    assert sum(kind is ModelRecipe for kind in kinds.values()) == 10
     for path in found.values():
         assert (
             path.read_text().startswith("# ")
