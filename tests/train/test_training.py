@@ -8,6 +8,7 @@ import pytest
 from accelerate.state import AcceleratorState
 from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
+from transformers import DataCollatorWithFlattening
 
 from medembed import models, resources
 from medembed.errors import InputError
@@ -118,19 +119,30 @@ def test_a_fault_in_the_training_process_comes_back_with_its_kind(
 
 
 def test_mini_batches_change_memory_and_not_the_result(bench: Bench, tmp_path: Path) -> None:
-    losses = [_trained(bench, tmp_path / str(n), f"train.mini_batch_size={n}") for n in (4, 512)]
+    losses = [_trained(bench, tmp_path / str(n), "train.max_steps=4", f"train.mini_batch_size={n}") for n in (4, 512)]
     np.testing.assert_allclose(*losses, atol=1e-5)
 
 
 def test_the_recipe_says_in_which_precision_and_whether_compiled_whatever_the_launcher_says(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = _trained(bench, tmp_path / "plain")
+    plain = _trained(bench, tmp_path / "plain", "train.max_steps=4")
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "EAGER")
-    assert _trained(bench, tmp_path / "launched") == plain
+    assert _trained(bench, tmp_path / "launched", "train.max_steps=4") == plain
     state = AcceleratorState()
     assert (state.mixed_precision, state.dynamo_plugin.backend) == ("no", "NO")
+
+
+def test_texts_are_padded_whatever_attention_the_base_asks_for(bench: Bench, tmp_path: Path) -> None:
+    recipe = load(bench.recipe, ("train.max_steps=1",))
+    rows = data.read(data.find(recipe.data, bench.run("unused")), recipe.data, NEGATIVES, 0)
+    model = models.load(recipe.base, device="cpu")
+    model[0].can_flatten_inputs, model[0]._flatten_position_offset = True, 0  # as flash attention makes it
+    model[0].data_collator = DataCollatorWithFlattening(return_flash_attn_kwargs=True)
+    assert "cu_seq_lens_q" in model.preprocess(["chest pain", "fever"])
+    trained = fit(model, rows, checks.batches_of(rows, recipe.train), recipe.train, tmp_path / "padded", None)
+    assert trained.losses == _trained(bench, tmp_path / "plain", "train.max_steps=1")
 
 
 def test_each_column_is_trained_with_the_prompt_that_it_is_used_with(tiny_model: Path) -> None:
@@ -179,8 +191,8 @@ def test_adapters_are_refused_where_weights_are_shared_out(monkeypatch: pytest.M
 
 
 def _trained(bench: Bench, folder: Path, *values: str) -> list[float]:
-    """The losses of four steps."""
-    recipe = load(bench.recipe, ("train.max_steps=4", *values))
+    """The losses of each step."""
+    recipe = load(bench.recipe, values)
     rows = data.read(data.find(recipe.data, bench.run("unused")), recipe.data, NEGATIVES, 0)
     model, batches = models.load(recipe.base, device="cpu"), checks.batches_of(rows, recipe.train)
     return fit(model, rows, batches, recipe.train, folder, None).losses
