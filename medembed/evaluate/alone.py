@@ -129,24 +129,28 @@ def _publish(measurement: Measurement, folder: Path) -> None:
         target = folder / path.relative_to(measurement.folder)
         if target.exists() and target.read_bytes() == path.read_bytes():
             continue
+        merged = _merged(target, path) if path == measurement.results() and target.exists() else None
         with replacing(target) as temporary:
-            if path == measurement.results() and target.exists():
-                _merged(target, path).to_disk(temporary)
+            if merged:
+                merged.to_disk(temporary)
             else:
                 shutil.copyfile(path, temporary)
 
 
-def _merged(standing: Path, new: Path) -> "TaskResult":
+def _merged(standing: Path, new: Path) -> "TaskResult | None":
+    """Both results in one; None where the new one takes the place of all that stands."""
     from mteb.results import TaskResult
 
     result = TaskResult.from_disk(new)
     try:
         before = TaskResult.from_disk(standing)
     except (OSError, ValueError, KeyError):  # whoever wrote it
-        return result
+        return None
     if not before.is_mergeable(result, criteria=["mteb_version", "dataset_revision"]):
-        return result
+        return None
     merged = before.merge(result)
+    if merged.scores == result.scores:
+        return None
     return before if merged.scores == before.scores else merged
 
 

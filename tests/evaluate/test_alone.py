@@ -194,14 +194,15 @@ def test_a_result_of_an_older_mteb_gives_way(tiny_model, task, tmp_path) -> None
 
 def test_what_stands_is_told_without_loading_a_model_or_mteb(tiny_model, task, tmp_path) -> None:
     said = []
-    for _ in range(2):
-        arguments = ["evaluate", "--model", str(tiny_model), "--tasks", task, "--run-dir", str(tmp_path / "out")]
+    for more in ([], ["--overwrite"], []):
+        arguments = ["evaluate", "--model", str(tiny_model), "--tasks", task, "--run-dir", str(tmp_path / "out"), *more]
         program = f"import sys; from medembed import cli; sys.argv[1:] = {arguments}; cli.main(); "
-        program += "print({'torch', 'mteb', 'sentence_transformers'} & set(sys.modules))"
+        program += "print(sorted({'torch', 'mteb', 'sentence_transformers'} & set(sys.modules)))"
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         said.append(done.stdout)
     assert "mean" not in said[0] and "6 queries, 12 passages" in said[0]
-    assert said[1] == said[0].replace(said[0].splitlines()[-1], "set()")
+    assert said[1] == said[0]
+    assert said[2] == said[0].replace(said[0].splitlines()[-1], "[]")
 
 
 def test_changed_settings_of_a_local_model_are_another_measurement(tiny_model, task, tmp_path) -> None:
