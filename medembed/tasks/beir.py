@@ -38,7 +38,7 @@ def read(folder: Path) -> Beir:
     """
     corpus_file, queries_file, qrels_file = files(folder)
     spots: Spots = defaultdict(list)
-    passages = _texts(corpus_file, spots, empty="a passage has neither title nor text")
+    passages = _texts(corpus_file, spots)
     notes: dict[str, str] = {}
     queries = _texts(queries_file, spots, empty="the text of a query is empty", notes=notes)
     judgments = _judgments(qrels_file, spots)
@@ -75,8 +75,10 @@ def content_hash(folder: Path) -> str:
     return content_id(*(sha256(path) for path in files(folder)))
 
 
-def _texts(path: Path, spots: Spots, empty: str, notes: dict[str, str] | None = None) -> dict[str, tuple[str, str]]:
-    """Rows `{"_id", "title", "text"}` as id → (title, text). `empty`: what is said of a row without a word.
+def _texts(
+    path: Path, spots: Spots, empty: str = "", notes: dict[str, str] | None = None
+) -> dict[str, tuple[str, str]]:
+    """Rows `{"_id", "title", "text"}` as id → (title, text); an empty text is wrong where `empty` says so.
 
     Where a row's `metadata` has a `note_id`, it is put into `notes`.
     """
@@ -87,7 +89,7 @@ def _texts(path: Path, spots: Spots, empty: str, notes: dict[str, str] | None = 
         except (ValueError, RecursionError):  # RecursionError: thousands of nested brackets
             spots[path, "is not JSON"].append(number)
             continue
-        wrong = _wrong_in(row) or ("" if f"{row.get('title') or ''}{row['text']}".strip() else empty)
+        wrong = _wrong_in(row) or (empty if empty and not row["text"].strip() else "")
         if not wrong and row["_id"] in texts:
             wrong = "the `_id` stands on an earlier line, too"
         if wrong:

@@ -54,6 +54,8 @@ class LocalTask(AbsTaskRetrieval):  # type: ignore[misc]
         data = beir.read(self.folder)
         if data.unjudged:
             log.info("%s: %d queries without a judgment are not asked", self.metadata.name, data.unjudged)
+        if empty := sum(not "".join(passage).strip() for passage in data.passages.values()):
+            log.info("%s: passages with neither title nor text: %d", self.metadata.name, empty)
         titles, texts = zip(*data.passages.values(), strict=True)
         split = {
             "corpus": Dataset.from_dict({"id": list(data.passages), "title": titles, "text": texts}),

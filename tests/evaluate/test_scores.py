@@ -183,6 +183,14 @@ def test_a_folder_that_broke_after_the_check_is_told_and_leaves_nothing(model, t
     assert not list((tmp_path / "measured").glob("*"))
 
 
+def test_passages_without_a_word_are_told(model, tmp_path, caplog) -> None:
+    passages = [*PASSAGES, ("e1", "", " "), ("e2", "a title will do", "")]
+    task = str(write_beir(tmp_path / "mine", passages=passages))
+    with caplog.at_level("INFO", "medembed"):
+        measure(model, TINY, Evaluate(tasks=[task]), tmp_path / "out")
+    assert "mine: passages with neither title nor text: 1" in caplog.text
+
+
 @pytest.mark.realdata
 def test_the_scores_of_a_real_model_are_those_of_a_plain_computation(real_data: Path, tmp_path: Path) -> None:
     source = real_data / "eval" / "medquad-dev"
