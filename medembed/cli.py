@@ -7,6 +7,7 @@ finished (the same command goes on), 130 stopped by Ctrl-C, 143 training stopped
 import json
 import logging
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -205,10 +206,8 @@ def evaluate(
         raise InputError.of("does nothing with `--benchmark`, which says itself what it asks", "--languages")
     if dimensions and not costs:
         raise InputError.of("does nothing alone", "--dimensions", "It belongs to `--costs`.")
-    try:
-        cut_to = [int(number) for number in dimensions.split(",")] if dimensions else []
-    except ValueError as error:
-        raise InputError.of("are numbers, such as 256,64", "--dimensions") from error
+    if dimensions and not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", dimensions):
+        raise InputError.of("are numbers, such as 256,64", "--dimensions")
     from medembed.evaluate.alone import measure_alone, summary, tasks_of
 
     found = measure_alone(
@@ -220,7 +219,7 @@ def evaluate(
         allow_remote_code=allow_remote_code,
         again=overwrite,
         costs=costs,
-        cut_to=cut_to,
+        cut_to=[int(number) for number in dimensions.split(",")] if dimensions else [],
     )
     resolved = found.measured.model
     echo(report.scores(f"{resolved.name}@{resolved.revision}", summary(found)))

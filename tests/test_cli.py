@@ -68,7 +68,8 @@ def test_an_option_of_generate_that_would_do_nothing_is_refused(option: str) -> 
         (["MODEL.yaml", "--batch-size", "8"], r"--batch-size: does nothing(.|\n)*evaluate.batch_size=8"),
         (["--model", "bm25", "--benchmark", "MTEB(Medical, v1)", "--languages", "eng"], "--languages: does nothing"),
         (["--model", "bm25", "--tasks", "NFCorpus", "--dimensions", "64"], "--dimensions: does nothing alone"),
-        (["--model", "bm25", "--tasks", "NFCorpus", "--costs", "--dimensions", "a"], "--dimensions: are numbers"),
+        (["--model", "bm25", "--tasks", "NFCorpus", "--costs", "--dimensions", "64,a"], "--dimensions: are numbers"),
+        (["--model", "bm25", "--tasks", "NFCorpus", "--costs", "--dimensions", "64,-1"], "--dimensions: are numbers"),
     ],
 )
 def test_an_option_of_evaluate_that_would_do_nothing_is_refused(options: list[str], what: str) -> None:

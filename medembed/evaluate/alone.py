@@ -163,7 +163,7 @@ def _keep(model: "Resolved", states: States, costs: Costs | None, folder: Path) 
     if costs:
         after |= {**costs.facts, "speed": costs.speed}
         if len(costs.by_form) > 1:
-            draw_compressed(folder / f"compressed-{model.name.replace('/', '__')}", {model.name: costs.by_form})
+            draw_compressed(folder / f"compressed-{model.name.replace('/', '__')}.svg", {model.name: costs.by_form})
         if costs.speed:
             _keep_speed(model.name, costs.speed, folder / SPEEDS)
     if after != before:

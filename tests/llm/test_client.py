@@ -125,7 +125,7 @@ def test_a_window_grows_while_a_server_that_states_no_limit_answers():
 def test_a_window_shrinks_to_what_the_server_takes_in_truth_and_all_is_answered():
     with TGI(seconds=0.15, slots=8, dialect="openai") as server:
         widths = watched(lambda client: client.endpoints[0].window, server, requests=150, attempts=1)
-    assert widths[-1] <= 20 < UNSTATED
+    assert widths[-1] <= 16 < UNSTATED
 
 
 def test_a_storm_of_429_uses_up_no_attempts_and_does_not_close_the_window():
@@ -169,7 +169,7 @@ def test_two_endpoints_share_the_work():
 def test_each_endpoint_gets_as_much_as_it_works_off():
     with TGI(seconds=0.3, slots=4) as quick, TGI(seconds=1.2, slots=4) as slow:
         ask(quick, slow, requests=40, timeout=30)
-    assert 27 <= len(quick.asked) <= 35
+    assert 27 <= len(quick.asked) <= 34  # an equal share would be 20
 
 
 def test_a_request_that_failed_goes_to_another_endpoint():
